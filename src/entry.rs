@@ -1,0 +1,202 @@
+//! A cached value with the proof of how new it is, and the Answer and Admit rules.
+
+use crate::{Lsn, Timeline};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which kind of server an entry was filled on. A standby can show a commit before the primary does, so the two kinds
+/// of answer cannot stand in for each other where a session asks for monotonic reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A server in recovery.
+    Standby,
+    /// The primary.
+    Primary,
+}
+
+/// How new a filled value is known to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// The timeline that the LSNs are counted on, confirmed on the connection that answered, after the position was
+    /// read and before the data.
+    pub timeline: Timeline,
+    /// Every transaction whose token is at or below this is visible in the value: a lower bound.
+    pub tag: Lsn,
+    /// Where it was filled.
+    pub origin: Origin,
+    /// A position read on the same server after the data, at or above everything visible in the value: an upper bound.
+    /// Only read for sessions that ask for monotonic reads.
+    pub upper: Option<Lsn>,
+}
+
+/// The part of the Admit order that a slot is compared by: the tag, and with equal tags the knowledge of an upper bound.
+///
+/// The same comparison is made by the admission script in Redis.
+pub(crate) type Rank = (Lsn, bool);
+
+impl Stamp {
+    pub(crate) fn rank(&self) -> Rank {
+        (self.tag, self.upper.is_some())
+    }
+}
+
+/// The Admit rule: a slot that holds `present` is replaced only by something newer, so that no tier moves backwards.
+pub(crate) fn admits(present: Rank, incoming: Rank) -> bool {
+    incoming > present
+}
+
+/// The Admit rule where the slot holds a retraction marker: the marker gives way to an entry that is not below it.
+pub(crate) fn admits_over_marker(marker: Lsn, incoming: Rank) -> bool {
+    incoming.0 >= marker
+}
+
+/// Whether a marker at `marker` replaces an entry tagged `present`: only one that the retraction reaches.
+pub(crate) fn marks(present: Lsn, marker: Lsn) -> bool {
+    marker > present
+}
+
+/// A value as the tiers hold it: `None` inside is a row known to be absent.
+#[derive(Debug)]
+pub(crate) struct Entry<V> {
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) stamp: Stamp,
+    /// The history that it was filled in: it answers in no other.
+    pub(crate) history: u64,
+    /// The floors that can retract it: the key's own, then its groups'.
+    pub(crate) slots: Slots,
+    pub(crate) life: Life,
+    /// Tells this fill from every other of the process, so that a monotonic session knows what it saw.
+    pub(crate) fill: u64,
+}
+
+/// Indices into the floors tables of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slots {
+    pub(crate) key: u32,
+    pub(crate) groups: Box<[u32]>,
+}
+
+/// When an entry was filled and until when it may be used, in milliseconds of the instance's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Just before the statement that read the data was sent.
+    pub(crate) filled_ms: u64,
+    pub(crate) expires_ms: u64,
+}
+
+impl Life {
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        now_ms >= self.expires_ms
+    }
+
+    pub(crate) fn age(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(now_ms.saturating_sub(self.filled_ms))
+    }
+}
+
+/// The least that one read accepts, resolved to the current history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Floor {
+    /// From the session's token and from what it saw on the primary: met by a tag at or above it.
+    pub(crate) tag: Lsn,
+    /// What a monotonic session saw on a standby: met only by what was filled on a standby at or above it.
+    pub(crate) seen_on_standby: Option<Lsn>,
+    /// A staleness bound: met by a tag at or above the position, or by a primary fill that began late enough.
+    pub(crate) bound: Option<Bound>,
+    /// Nothing that was read before can do: only the primary, now.
+    pub(crate) latest: bool,
+    /// The session asks for monotonic reads, so what it is shown must have an upper bound to remember.
+    pub(crate) monotonic: bool,
+}
+
+/// A staleness bound as one read sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bound {
+    /// A position of the primary, read at or after the moment that the bound names; `Lsn::MAX` where none is known.
+    pub(crate) tag: Lsn,
+    /// The moment that the bound names.
+    pub(crate) since_ms: u64,
+}
+
+/// Why a value does not answer a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Short {
+    /// Its tag is below the floor.
+    BelowFloor,
+    /// It was filled on the wrong kind of server, or without the upper bound, for a monotonic session.
+    NotMonotonic,
+}
+
+impl Floor {
+    /// The Answer rule, but for retractions, which are the epoch's: whether a value with this stamp reaches the floor.
+    ///
+    /// `reach` is the tag: only a log known to be complete could extend it.
+    pub(crate) fn is_met_by(&self, stamp: &Stamp, filled_ms: u64) -> Result<(), Short> {
+        if self.latest || stamp.tag < self.tag {
+            return Err(Short::BelowFloor);
+        }
+        if let Some(bound) = self.bound {
+            let by_clock = stamp.origin == Origin::Primary && filled_ms >= bound.since_ms;
+            if stamp.tag < bound.tag && !by_clock {
+                return Err(Short::BelowFloor);
+            }
+        }
+        let seen_standby = self.seen_on_standby.is_none_or(|seen| stamp.origin == Origin::Standby && stamp.tag >= seen);
+        if !seen_standby || (self.monotonic && stamp.upper.is_none()) {
+            return Err(Short::NotMonotonic);
+        }
+        Ok(())
+    }
+
+    /// Whether a read with this floor asks for anything at all.
+    pub(crate) fn is_bottom(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(origin: Origin, tag: u64, upper: Option<u64>) -> Stamp {
+        Stamp { timeline: Timeline(1), tag: Lsn::new(tag), origin, upper: upper.map(Lsn::new) }
+    }
+
+    #[test]
+    fn a_tag_meets_what_it_reaches() {
+        let floor = Floor { tag: Lsn::new(10), ..Floor::default() };
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 10, None), 0), Ok(()));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 9, None), 0), Err(Short::BelowFloor));
+    }
+
+    #[test]
+    fn a_bound_is_met_by_tag_or_by_a_late_primary_fill() {
+        let bound = Some(Bound { tag: Lsn::new(50), since_ms: 1_000 });
+        let floor = Floor { bound, ..Floor::default() };
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), 0).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), 2_000).is_err(), "a standby may lag for ever");
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), 1_000).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), 999).is_err());
+    }
+
+    #[test]
+    fn what_was_seen_on_a_standby_is_met_only_by_standbys() {
+        let floor = Floor { seen_on_standby: Some(Lsn::new(14)), monotonic: true, ..Floor::default() };
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), 0).is_ok());
+        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), 0), Err(Short::NotMonotonic));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), 0), Err(Short::NotMonotonic));
+    }
+
+    #[test]
+    fn no_slot_moves_backwards() {
+        let rank = |tag, upper| (Lsn::new(tag), upper);
+        assert!(admits(rank(5, false), rank(6, false)));
+        assert!(admits(rank(5, false), rank(5, true)), "an upper bound is worth having");
+        assert!(!admits(rank(5, false), rank(5, false)));
+        assert!(!admits(rank(5, true), rank(5, false)));
+        assert!(admits_over_marker(Lsn::new(5), rank(5, false)));
+        assert!(!admits_over_marker(Lsn::new(5), rank(4, true)));
+        assert!(marks(Lsn::new(4), Lsn::new(5)) && !marks(Lsn::new(5), Lsn::new(5)));
+    }
+}

@@ -1,0 +1,173 @@
+//! One unbroken history of one database cluster, and what a position of another timeline means in it.
+
+use crate::{Lsn, Position, Timeline};
+use std::fmt;
+
+/// Where a timeline ended: the next one of the same history began at this LSN.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Switch {
+    /// The timeline that ended.
+    pub from: Timeline,
+    /// The last LSN of it that the next timeline kept.
+    pub at: Lsn,
+}
+
+/// The identity of one unbroken history of the primary: what entries and floors are valid within.
+///
+/// Two servers of one cluster are in the same history when the system identifier, the timeline and the switch points
+/// agree. The generation tells apart what these cannot: a primary that was set back to an older copy of itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct History {
+    system_identifier: u64,
+    timeline: Timeline,
+    switches: Vec<Switch>,
+    generation: u64,
+}
+
+/// What a position means in a history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// It demands everything up to this LSN of the current timeline.
+    Floor(Lsn),
+    /// It names a write that this history does not contain.
+    Lost,
+    /// The switch point is not known, so nobody can say whether the write survived.
+    Unproven,
+    /// It lies on a timeline that this history has not reached: the history is out of date, or the position foreign.
+    Ahead,
+}
+
+impl History {
+    /// The history of the cluster `system_identifier` on `timeline`, whose known ancestors ended at `switches`. Where
+    /// any ancestor is given, the parent of `timeline` must be.
+    #[must_use]
+    pub fn new(system_identifier: u64, timeline: Timeline, mut switches: Vec<Switch>) -> Self {
+        switches.retain(|switch| switch.from < timeline);
+        switches.sort_by_key(|switch| switch.from);
+        switches.dedup_by_key(|switch| switch.from);
+        Self { system_identifier, timeline, switches, generation: 0 }
+    }
+
+    /// The same history after it was replaced without a new timeline, for the `generation`th time.
+    #[must_use]
+    pub fn with_generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// `pg_control_system().system_identifier`: the same on every server of a cluster.
+    #[must_use]
+    pub fn system_identifier(&self) -> u64 {
+        self.system_identifier
+    }
+
+    /// The current timeline.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
+    /// How often this history was replaced without a new timeline.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The switch points known of the ancestors, oldest first.
+    #[must_use]
+    pub fn switches(&self) -> &[Switch] {
+        &self.switches
+    }
+
+    /// What `position` means here.
+    ///
+    /// A position of an ancestor counts up to the LSN where the next timeline left it, whatever was written on the old
+    /// timeline afterwards (postgres.md 5: every server of the new timeline has replayed to the switch point).
+    pub(crate) fn standing(&self, position: Position) -> Standing {
+        if position.timeline == self.timeline {
+            return Standing::Floor(position.lsn);
+        }
+        if position.timeline > self.timeline {
+            return Standing::Ahead;
+        }
+        match self.switches.iter().find(|switch| switch.from == position.timeline) {
+            Some(switch) if position.lsn <= switch.at => Standing::Floor(position.lsn),
+            Some(_) => Standing::Lost,
+            // Between the parent and the current timeline lie only other servers' failed promotions.
+            None if self.switches.last().is_some_and(|parent| parent.from < position.timeline) => Standing::Lost,
+            None => Standing::Unproven,
+        }
+    }
+
+    /// Eight bytes that differ between histories: part of every address in the shared tier.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        use std::hash::Hasher;
+        let mut hasher = siphasher::sip::SipHasher13::new();
+        hasher.write(&self.system_identifier.to_be_bytes());
+        hasher.write(&self.timeline.0.to_be_bytes());
+        // Only the parent's switch: an instance that started later may not have learned the older ones.
+        if let Some(parent) = self.switches.last() {
+            hasher.write(&parent.at.offset().to_be_bytes());
+        }
+        hasher.write(&self.generation.to_be_bytes());
+        hasher.finish()
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cluster {} timeline {}", self.system_identifier, self.timeline)?;
+        if self.generation > 0 { write!(f, " generation {}", self.generation) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(timeline: u32, switches: &[(u32, u64)]) -> History {
+        let switches = switches.iter().map(|&(from, at)| Switch { from: Timeline(from), at: Lsn::new(at) }).collect();
+        History::new(7, Timeline(timeline), switches)
+    }
+
+    fn standing(history: &History, timeline: u32, lsn: u64) -> Standing {
+        history.standing(Position::new(timeline, Lsn::new(lsn)))
+    }
+
+    #[test]
+    fn an_old_position_counts_up_to_the_switch_point() {
+        let history = history(3, &[(1, 100), (2, 250)]);
+        assert_eq!(standing(&history, 3, 900), Standing::Floor(Lsn::new(900)));
+        assert_eq!(standing(&history, 2, 250), Standing::Floor(Lsn::new(250)));
+        assert_eq!(standing(&history, 2, 251), Standing::Lost);
+        assert_eq!(standing(&history, 1, 100), Standing::Floor(Lsn::new(100)));
+        assert_eq!(standing(&history, 1, 101), Standing::Lost);
+        assert_eq!(standing(&history, 4, 1), Standing::Ahead);
+    }
+
+    #[test]
+    fn a_timeline_that_was_never_an_ancestor_is_lost() {
+        let history = history(3, &[(1, 100)]);
+        assert_eq!(standing(&history, 2, 110), Standing::Lost);
+    }
+
+    #[test]
+    fn without_the_switch_point_nothing_is_claimed() {
+        assert_eq!(standing(&history(2, &[]), 1, 5), Standing::Unproven);
+        assert_eq!(standing(&history(3, &[(2, 250)]), 1, 5), Standing::Unproven);
+    }
+
+    #[test]
+    fn fingerprints_tell_histories_apart() {
+        let one = history(2, &[(1, 100)]);
+        assert_ne!(
+            one.fingerprint(),
+            history(2, &[(1, 101)]).fingerprint(),
+            "two standbys promoted to the same number"
+        );
+        assert_ne!(one.fingerprint(), history(1, &[]).fingerprint());
+        assert_ne!(one.fingerprint(), one.clone().with_generation(1).fingerprint());
+        assert_eq!(one.fingerprint(), history(2, &[(1, 100)]).fingerprint());
+    }
+}

@@ -1,0 +1,5 @@
+//! The tiers in front of the source.
+
+pub(crate) mod shared;
+
+pub use shared::{Address, Offer, SharedTier, TierError};

@@ -1,0 +1,61 @@
+//! The edge to the tier that instances share.
+
+use crate::digest::Digest;
+use std::future::Future;
+use std::time::Duration;
+
+/// Where an entry lies in the shared tier: within one history, at one key.
+///
+/// When history is replaced its fingerprint changes, and with it the address of every entry: nothing has to be deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Address {
+    /// [`History::fingerprint`](crate::History::fingerprint).
+    pub history: u64,
+    /// The key.
+    pub key: Digest,
+}
+
+/// An entry on its way into the shared tier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Where it goes.
+    pub address: Address,
+    /// The sealed envelope, whose header the tier compares by the Admit rule.
+    pub envelope: Vec<u8>,
+    /// How long it may stay.
+    pub life: Duration,
+}
+
+/// The tier that instances share. It may be down, slow, wiped, or hold an older copy of itself: that costs hits, never
+/// an answer. Every operation is bounded in time by the adapter.
+pub trait SharedTier: Send + Sync + 'static {
+    /// Reads the envelopes at these addresses in one round trip, in the same order. Dropping the future changes nothing.
+    fn fetch(&self, addresses: &[Address]) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, TierError>> + Send;
+
+    /// Admits these entries, each in one atomic step under the Admit rule: over nothing, over a lower rank, over a
+    /// marker not above the tag. Dropped, it may have happened or not.
+    fn admit(&self, offers: Vec<Offer>) -> impl Future<Output = Result<(), TierError>> + Send;
+}
+
+/// Why the shared tier or the ledger did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}")]
+pub struct TierError {
+    what: String,
+    #[source]
+    cause: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl TierError {
+    /// An error in these words.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: None }
+    }
+
+    /// The same error with the client library's error behind it.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(std::sync::Arc::new(cause));
+        self
+    }
+}
