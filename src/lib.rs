@@ -1,5 +1,6 @@
 //! highwater
 
+mod bytes;
 mod digest;
 mod entry;
 mod error;
