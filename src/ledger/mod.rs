@@ -1,5 +1,7 @@
 //! The edge that retractions travel on: one round trip tells the shared tier and every instance.
 
+pub(crate) mod announcer;
+pub(crate) mod bus;
 pub(crate) mod hearing;
 pub(crate) mod listener;
 pub(crate) mod message;
