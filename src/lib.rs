@@ -1,1 +1,3 @@
 //! highwater
+#[cfg(feature = "testkit")]
+pub mod testkit;
