@@ -118,6 +118,8 @@ impl ClusterBuilder {
             let template = Template::ensure(bin, user, self.patience).await?;
             for folder in folders {
                 template.copy_to(&folder)?;
+                // The copies block, so between them others get a turn, and a cancel its chance.
+                tokio::task::yield_now().await;
             }
         }
         for node in cluster.nodes() {

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::testkit::TestkitError;
+use crate::testkit::port;
 use crate::testkit::process::send;
 use crate::testkit::process_table::ProcessTable;
 use crate::testkit::shm;
@@ -52,6 +53,7 @@ impl Home {
     pub(crate) fn create(kind: &str) -> Result<Self, TestkitError> {
         let runs = shared("runs")?;
         sweep(&runs);
+        port::sweep()?;
         let folder = tempfile::Builder::new()
             .prefix(kind)
             .tempdir_in(&runs)

@@ -207,3 +207,19 @@ async fn loses_a_commit_or_only_the_news_of_it() -> Result {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn stands_between_a_replica_and_its_primary() -> Result {
+    let cluster = start_with_row(1).await?;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    let proxy = Proxy::start(primary.address()).await?;
+    replica.follow_via(&proxy).await?;
+    proxy.stall();
+    primary.execute("insert into t values (2)").await?;
+    assert!(hangs(replica.wait_for_catchup(primary)).await);
+    assert_eq!(rows(replica).await?, 1);
+    proxy.heal().await?;
+    replica.wait_for_catchup(primary).await?;
+    assert_eq!(rows(replica).await?, 2);
+    Ok(())
+}
