@@ -1,6 +1,23 @@
 //! Throw-away PostgreSQL clusters, Redis servers, PgBouncers and TCP proxies, with lag, pauses,
 //! kills and cuts.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), highwater::testkit::TestkitError> {
+//! use highwater::testkit::Cluster;
+//!
+//! let cluster = Cluster::start(1).await?;
+//! let (primary, replica) = (cluster.primary(), cluster.replica(0));
+//! primary.execute("create table t (n int)").await?;
+//! replica.wait_for_catchup(primary).await?;
+//!
+//! replica.pause_replay().await?;
+//! primary.execute("insert into t values (1)").await?;
+//! // The replica is behind for exactly as long as the test wants.
+//! assert_eq!(replica.value("select count(*) from t").await?.as_deref(), Some("0"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Words
 //!
 //! - A [`Cluster`] is a primary and its streaming replicas; each is a [`Node`].

@@ -65,11 +65,10 @@ impl PgBouncer {
             home,
         };
         pooler.write_config(first)?;
-        let started = pooler.start_again().await;
-        if started.is_err() {
-            pooler.home.keep_logs();
+        match pooler.start_again().await {
+            Ok(()) => Ok(pooler),
+            Err(error) => Err(pooler.home.keep_logs(error)),
         }
-        started.map(|()| pooler)
     }
 
     /// The TCP port.

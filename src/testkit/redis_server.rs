@@ -113,11 +113,10 @@ impl RedisServerBuilder {
             password: self.password,
             home,
         };
-        let started = redis.start_again().await;
-        if started.is_err() {
-            redis.home.keep_logs();
+        match redis.start_again().await {
+            Ok(()) => Ok(redis),
+            Err(error) => Err(redis.home.keep_logs(error)),
         }
-        started.map(|()| redis)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::testkit::{Cluster, PgBouncer, available};
+use highwater::testkit::{Cluster, PgBouncer, TestkitError, available};
 use tokio::time::{Instant, sleep};
 
 use crate::{A_WHILE, Result, hangs, rows, start, start_with_row};
@@ -202,6 +202,30 @@ async fn explains_a_failed_start() {
         text.contains("postgres -D") && text.contains("nonsense"),
         "{text}"
     );
+    let TestkitError::Exited { log, .. } = error else {
+        panic!("{text}");
+    };
+    let kept = std::fs::read_to_string(&log).expect("the log is kept");
+    assert!(kept.contains("nonsense"));
+    std::fs::remove_dir_all(log.parent().expect("a folder")).expect("the logs can go");
+}
+
+#[tokio::test]
+async fn waits_for_a_synchronous_replica() -> Result {
+    let cluster = Cluster::builder().replicas(1).durable(true);
+    let cluster = cluster
+        .config("synchronous_standby_names", "replica0")
+        .start()
+        .await?;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    primary.execute("create table t (n int)").await?;
+    replica.freeze().await?;
+    assert!(hangs(primary.execute("insert into t values (1)")).await);
+    replica.thaw().await?;
+    primary
+        .poll_query_until("select count(*) > 0 from t")
+        .await?;
+    Ok(())
 }
 
 #[tokio::test]
