@@ -24,6 +24,8 @@ pub mod source;
 mod stats;
 mod store;
 mod tasks;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod tier;
 mod token;
 mod write;
