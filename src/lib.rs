@@ -1,1 +1,4 @@
 //! highwater
+
+#[cfg(feature = "testkit")]
+pub mod testkit;

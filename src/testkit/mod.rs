@@ -1,0 +1,3 @@
+//! What tests need: histories and their checker.
+
+pub mod history;
