@@ -2,6 +2,7 @@
 //!
 //! A good history must pass; a bad one must be found to break exactly what its family names, and nothing else.
 
+mod failovers;
 mod invented;
 mod latest;
 mod liveness;

@@ -14,7 +14,7 @@
 //! a r1 x none = 3:w1          both at once
 //! a > b                       b is handed a's token
 //! a warned                    a is told that it lost something
-//! replaced w1 w2              history is replaced; that lost w1 and w2
+//! replaced w1 w2:3            history is replaced; that lost w1 (with the version it was told) and w2, version 3
 //! close                       the run ends
 //! ```
 
@@ -44,7 +44,7 @@ pub(super) fn history(text: &str) -> History {
             [who, "warned"] => history.report_loss(at, session(who)),
             ["replaced", lost @ ..] => {
                 let replacement = history.replaced(at);
-                losses.extend(lost.iter().map(|write| (replacement, op(&names, write))));
+                losses.extend(lost.iter().map(|lost| (replacement, *lost)));
             }
             [who, name, key] if name.starts_with('w') => {
                 history.write(at, session(who), row(key));
@@ -61,8 +61,14 @@ pub(super) fn history(text: &str) -> History {
             [] => {}
         }
     }
-    for (replacement, write) in losses {
-        history.lose(replacement, write);
+    for (replacement, lost) in losses {
+        let (name, version) = lost.split_once(':').unwrap_or((lost, "1"));
+        let write = op(&names, name);
+        let told = match history.op(write).and_then(|op| op.finished) {
+            Some((_, Outcome::Committed { version, .. })) if !lost.contains(':') => version,
+            _ => number(version),
+        };
+        history.lose(replacement, write, told);
     }
     history
 }

@@ -87,7 +87,11 @@ pub(super) const MALFORMED: Family = &[
     ("a write told the version of nothing", "a w1 x = ok 0"),
     (
         "a loss of a write rolled back",
-        "a w1 x = fail; replaced w1",
+        "a w1 x = fail; replaced w1:1",
     ),
-    ("a loss of a read", "a r1 x none = 0; replaced r1"),
+    (
+        "a loss of another version than was told",
+        "a w1 x = ok 1; replaced w1:2",
+    ),
+    ("a loss of a read", "a r1 x none = 0; replaced r1:1"),
 ];

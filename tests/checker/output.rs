@@ -90,8 +90,9 @@ fn the_harness_can_ask_what_a_failover_lost() {
     let lost = history.above(KeyId(u64::from(b'x')), 1);
     assert_eq!(lost.len(), 2);
     let replacement = history.replaced(100);
-    lost.into_iter()
-        .for_each(|write| history.lose(replacement, write));
+    for (write, version) in lost {
+        history.lose(replacement, write, version);
+    }
     assert!(history.above(KeyId(u64::from(b'x')), 1).is_empty());
     assert_eq!(check(&history, &Limits::default()).tally().lost, 2);
 }

@@ -16,10 +16,10 @@ fn papered_over() {
 
 #[test]
 fn a_loss_excuses_nothing_else() {
-    super::all_bad(Kind::ReadYourWrites, &BAD_OTHERWISE[..9]);
-    super::all_bad(Kind::MonotonicReads, &BAD_OTHERWISE[9..12]);
-    super::all_bad(Kind::Latest, &BAD_OTHERWISE[12..14]);
-    super::all_bad(Kind::BoundedStaleness, &BAD_OTHERWISE[14..]);
+    super::all_bad(Kind::ReadYourWrites, &BAD_OTHERWISE[..10]);
+    super::all_bad(Kind::MonotonicReads, &BAD_OTHERWISE[10..13]);
+    super::all_bad(Kind::Latest, &BAD_OTHERWISE[13..15]);
+    super::all_bad(Kind::BoundedStaleness, &BAD_OTHERWISE[15..]);
 }
 
 pub(super) const GOOD: Family = &[
@@ -109,7 +109,7 @@ pub(super) const GOOD: Family = &[
     ),
     (
         "lost without anybody having been told",
-        "a w1 x; replaced w1; a r1 x session = 0; w1 info",
+        "a w1 x; replaced w1:1; a r1 x session = 0; w1 info",
     ),
     (
         "the loss found only after it was told",
@@ -258,6 +258,10 @@ pub(super) const BAD_OTHERWISE: Family = &[
     (
         "an unnamed lost value stands for the new one",
         "b w1 x = ok 1; c w2 x; c r1 x none = 2:w2; replaced w1; a w3 x = ok 1; a r2 x session = 2:w2",
+    ),
+    (
+        "a lost value above one that nobody was told of",
+        "b w1 x = info; b w2 x = info; replaced w1:1 w2:2; a w3 x = ok 1; a r1 x session = 2:w2",
     ),
     (
         "another row's survivor is missing",

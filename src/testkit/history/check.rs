@@ -15,7 +15,7 @@ pub fn check(history: &History, limits: &Limits) -> Verdict {
     let fates = Fates::of(history);
     let mut findings = Findings::new(history, limits.kept);
     let mut tally = tally::count(history, &fates);
-    well_formed(history, &mut findings);
+    well_formed(history, &fates, &mut findings);
     for (one, other) in fates.twins() {
         findings.add(Kind::ForkedHistory, other, Some(one), || {
             "Both made the same version".to_owned()
@@ -32,7 +32,7 @@ pub fn check(history: &History, limits: &Limits) -> Verdict {
     }
 }
 
-fn well_formed(history: &History, findings: &mut Findings<'_>) {
+fn well_formed(history: &History, fates: &Fates, findings: &mut Findings<'_>) {
     for misuse in history.misuses() {
         findings.malformed(misuse);
     }
@@ -41,6 +41,17 @@ fn well_formed(history: &History, findings: &mut Findings<'_>) {
             findings.malformed(&format!(
                 "{} was told version 0, which is that of an absent row",
                 op.id
+            ));
+        }
+    }
+    for &(write, version) in history
+        .replacements()
+        .iter()
+        .flat_map(|replaced| &replaced.lost)
+    {
+        if fates.version(write) != Some(version) {
+            findings.malformed(&format!(
+                "{write} is said to be lost as version {version}, which it did not make"
             ));
         }
     }

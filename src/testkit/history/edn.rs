@@ -61,7 +61,7 @@ impl History {
                     .get(which)?
                     .lost
                     .iter()
-                    .map(|op| op.0.to_string());
+                    .map(|(op, _)| op.0.to_string());
                 nemesis(
                     "replaced",
                     format_args!("[{}]", lost.collect::<Vec<_>>().join(" ")),

@@ -137,7 +137,7 @@ impl Fates {
 
     fn lose_named(&mut self, history: &History) {
         for (era, replaced) in history.replacements().iter().enumerate() {
-            for &write in &replaced.lost {
+            for &(write, _) in &replaced.lost {
                 self.lose(write, era);
             }
         }
@@ -227,7 +227,7 @@ fn share_an_era(a: &Fate, b: &Fate) -> bool {
     a.first_era.max(b.first_era) <= a.last_era.min(b.last_era)
 }
 
-/// The versions that writes were told, or else were first seen with.
+/// The versions that writes were told, or else were first seen with, or else were lost with.
 fn versions(history: &History) -> Vec<Option<Fate>> {
     let new = |key, version, evident| {
         (version > 0).then_some(Fate {
@@ -276,6 +276,18 @@ fn versions(history: &History) -> Vec<Option<Fate>> {
                 fate.evident = Some(fate.evident.map_or(index, |evident| evident.min(index)));
             }
             Some(_) => {}
+        }
+    }
+    for &(write, version) in history
+        .replacements()
+        .iter()
+        .flat_map(|replaced| &replaced.lost)
+    {
+        let Some(op) = history.op(write) else {
+            continue;
+        };
+        if let Some(fate @ None) = slot(write).and_then(|slot| fates.get_mut(slot)) {
+            *fate = new(op.key, version, None);
         }
     }
     fates

@@ -1,5 +1,7 @@
 //! The history itself: events in the order in which they were recorded.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::op::{Ask, Call, KeyId, Op, OpId, Outcome, SessionId, Stamp};
 
 /// Events in their total order. Not bounded: it lives as long as one run of a test.
@@ -19,7 +21,8 @@ pub struct Replacement(usize);
 #[derive(Clone, Debug)]
 pub(super) struct Replaced {
     pub(super) index: usize,
-    pub(super) lost: Vec<OpId>,
+    /// With the version that each had made.
+    pub(super) lost: Vec<(OpId, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,9 +104,9 @@ impl History {
         Replacement(which)
     }
 
-    /// Ground truth: `replacement` lost this write, whenever it was begun or told (an old primary that nobody fenced
-    /// goes on committing).
-    pub fn lose(&mut self, replacement: Replacement, write: OpId) {
+    /// Ground truth: `replacement` lost this write, which had made `version`, whenever it was begun or told (an old
+    /// primary that nobody fenced goes on committing).
+    pub fn lose(&mut self, replacement: Replacement, write: OpId, version: u64) {
         let possible = self.op(write).is_some_and(|op| {
             matches!(op.call, Call::Write) && !matches!(op.outcome(), Some(Outcome::RolledBack))
         });
@@ -113,38 +116,35 @@ impl History {
                 .push(format!("{write} is no write that could be lost"));
         }
         if let Some(replaced) = self.replacements.get_mut(replacement.0) {
-            replaced.lost.push(write);
+            replaced.lost.push((write, version));
         }
     }
 
-    /// The writes of `key` told or seen so far whose version is above `version`: what a failover lost, where `version`
-    /// is the one that survived and the answer is taken before new writes are made. Writes already lost are left out.
+    /// The writes of `key` told or seen so far whose version is above `version`, with their versions: what a failover
+    /// lost, where `version` is the one that survived and the answer is taken before new writes are made. Writes
+    /// already lost are left out.
     #[must_use]
-    pub fn above(&self, key: KeyId, version: u64) -> Vec<OpId> {
-        let told = self
-            .ops
+    pub fn above(&self, key: KeyId, version: u64) -> Vec<(OpId, u64)> {
+        let of_key = |write: &OpId| self.op(*write).is_some_and(|op| op.key == key);
+        let evident =
+            self.ops
+                .iter()
+                .filter(|op| op.key == key)
+                .filter_map(|op| match op.outcome()? {
+                    Outcome::Committed { version, .. } => Some((op.id, version)),
+                    Outcome::Saw(seen) => Some((seen.write?, seen.version)),
+                    _ => None,
+                });
+        let lost: BTreeSet<OpId> = self
+            .replacements
             .iter()
-            .filter_map(|op| op.told().map(|(_, version)| (op.id, op.key, version)));
-        let seen = self.ops.iter().filter_map(|op| {
-            let (_, seen) = op.seen()?;
-            Some((seen.write?, op.key, seen.version))
-        });
-        let mut above: Vec<OpId> = told
-            .chain(seen)
-            .filter(|&(id, of, v)| {
-                of == key && v > version && self.op(id).is_some_and(|op| op.key == key)
-            })
-            .map(|(id, _, _)| id)
-            .filter(|id| {
-                !self
-                    .replacements
-                    .iter()
-                    .any(|replaced| replaced.lost.contains(id))
-            })
+            .flat_map(|replaced| &replaced.lost)
+            .map(|lost| lost.0)
             .collect();
-        above.sort_unstable();
-        above.dedup();
-        above
+        let above: BTreeMap<OpId, u64> = evident
+            .filter(|(write, v)| *v > version && of_key(write) && !lost.contains(write))
+            .collect();
+        above.into_iter().collect()
     }
 
     /// The run ends at `at`. Without it a history ends with its last event, and what hung to the very end cannot be

@@ -14,6 +14,9 @@
 //!   [`Outcome::Failed`], an abandoned write as [`Outcome::Unknown`].
 //! - [`History::replaced`] is recorded before a failover is set off, so that no effect can precede it. Which writes it
 //!   lost can be added whenever that is known ([`History::lose`]).
+//! - Where the version of a write is learned although its outcome is not, [`Outcome::Unknown`] carries it. A write
+//!   whose version nobody ever learned does not exist for the checker, which may then miss that a lost value was
+//!   built on it; it never accuses wrongly for that.
 //!
 //! # What is decided
 //!
