@@ -2,6 +2,8 @@
 //!
 //! A good history must pass; a bad one must be found to break exactly what its family names, and nothing else.
 
+#![cfg(feature = "testkit")]
+
 mod failovers;
 mod invented;
 mod latest;
