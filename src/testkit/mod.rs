@@ -44,6 +44,7 @@ mod cluster;
 mod error;
 mod faults;
 mod guardian;
+pub mod history;
 mod home;
 mod node;
 mod pgbouncer;
