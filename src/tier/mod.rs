@@ -1,6 +1,8 @@
 //! The tiers in front of the source.
 
+pub(crate) mod codec;
 pub(crate) mod envelope;
 pub(crate) mod shared;
 
+pub use codec::{Bincode, Codec, CodecError};
 pub use shared::{Address, Offer, SharedTier, TierError};
