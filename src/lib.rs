@@ -8,7 +8,10 @@ mod history;
 pub mod ledger;
 mod lsn;
 mod position;
+mod redis_link;
 pub mod source;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod tier;
 mod token;
 
@@ -18,4 +21,5 @@ pub use error::Error;
 pub use history::{History, Switch};
 pub use lsn::{Lsn, ParseLsnError};
 pub use position::{Position, Timeline, WalLayout};
+pub use redis_link::{RedisLink, RedisSettings};
 pub use token::Token;

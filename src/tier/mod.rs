@@ -2,7 +2,9 @@
 
 pub(crate) mod codec;
 pub(crate) mod envelope;
+pub(crate) mod redis;
 pub(crate) mod shared;
 
 pub use codec::{Bincode, Codec, CodecError};
+pub use self::redis::RedisTier;
 pub use shared::{Address, Offer, SharedTier, TierError};
