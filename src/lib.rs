@@ -7,6 +7,7 @@ mod error;
 mod history;
 pub mod ledger;
 mod lsn;
+pub mod memory;
 mod position;
 pub mod source;
 pub mod tier;
