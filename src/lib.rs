@@ -15,6 +15,7 @@ mod highwater;
 mod history;
 pub mod ledger;
 mod lsn;
+pub mod memory;
 mod position;
 mod repository;
 mod retraction;

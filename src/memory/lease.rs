@@ -1,0 +1,155 @@
+//! One load's hold of a connection, and what its answer proves.
+
+use super::connection::Connection;
+use super::network::Step;
+use super::server::{Mode, Server};
+use super::source::{Shelf, Source};
+use super::view::{View, within};
+use crate::entry::{Origin, Stamp};
+use crate::source::{self, Ask, Fault, FaultKind, NodeId};
+use crate::{Lsn, Timeline, WalLayout};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a position that was read on a connection is used for later loads.
+const POSITION_AGE_MAX: Duration = Duration::from_millis(5);
+
+/// A position that was read on a connection: everything at or below it is visible to all later statements there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    place: Place,
+    read: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    timeline: Timeline,
+    tag: Lsn,
+    origin: Origin,
+}
+
+/// The highest replay position of a standby that was confirmed to lie on a timeline, while it ran without a stop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Confirmed {
+    server: usize,
+    boot: u64,
+    timeline: Timeline,
+    replay: Lsn,
+}
+
+/// One load's hold of a connection.
+#[derive(Debug)]
+pub struct Lease {
+    view: View,
+    known: Known,
+    ask: Ask,
+    shelf: Arc<Shelf>,
+}
+
+impl Lease {
+    /// Position first, then the timeline, then the connection is the loader's.
+    pub(super) async fn open(from: &Source, node: NodeId, ask: Ask) -> Result<Self, Fault> {
+        let (connection, known) = from.connection(node).await?;
+        if ask.quiesce {
+            quiesce(&connection).await?;
+        }
+        let good = |known: &Known| {
+            let role = (known.place.origin == Origin::Primary) == ask.primary;
+            role && known.place.tag >= ask.floor && known.read.elapsed() < POSITION_AGE_MAX
+        };
+        let known = match known.filter(good) {
+            Some(known) => known,
+            None => Known { read: Instant::now(), place: locate(from, &connection, ask.primary).await? },
+        };
+        Ok(Self { view: View::new(connection, ask.deadline), known, ask, shelf: from.shelf.clone() })
+    }
+}
+
+impl source::Lease for Lease {
+    type Conn = View;
+
+    fn conn(&self) -> &View {
+        &self.view
+    }
+
+    async fn finish(self) -> Result<Stamp, Fault> {
+        if let Some(fault) = self.view.fault() {
+            return Err(fault);
+        }
+        let Place { timeline, tag, origin } = self.known.place;
+        let upper = match self.ask.upper {
+            true => {
+                let ask = self.view.connection.ask(Step::Upper, |server| upper(server, origin));
+                within(&self.view.connection, self.ask.deadline, ask).await?
+            }
+            false => None,
+        };
+        if self.view.is_clean() {
+            self.shelf.put_back(self.view.into_connection(), Some(self.known));
+        }
+        Ok(Stamp { timeline, tag, origin, upper })
+    }
+}
+
+/// Waits until every transaction has ended that was in progress when the question arrived.
+async fn quiesce(connection: &Connection) -> Result<(), Fault> {
+    let running = |server: &Server| match server.primary() {
+        Some(primary) => Ok(primary.running.keys().copied().collect::<BTreeSet<u64>>()),
+        None => Err(FaultKind::WrongRole),
+    };
+    let before = connection.ask(Step::Quiesce, running).await?;
+    let over = connection.cluster.wait(|state| {
+        if !connection.is_alive_in(state) {
+            return Some(Err(connection.broken()));
+        }
+        let primary = state.server(connection.server).primary()?;
+        before.iter().all(|xid| !primary.running.contains_key(xid)).then_some(Ok(()))
+    });
+    over.await
+}
+
+/// Reads the position and then the timeline. In the other order a standby could move to a new timeline in between, and
+/// the position would be told as one of the old.
+async fn locate(from: &Source, connection: &Connection, primary: bool) -> Result<Place, Fault> {
+    let read = |server: &Server| match &server.mode {
+        Mode::Primary(it) if primary => Ok((it.tag(), Some(Timeline(server.timeline)))),
+        Mode::Standby(it) if !primary => Ok((WalLayout::DEFAULT.normalize(it.replay), None)),
+        Mode::Primary(_) | Mode::Standby(_) => Err(FaultKind::WrongRole),
+    };
+    let (tag, timeline) = connection.ask(Step::Position, read).await?;
+    if let Some(timeline) = timeline {
+        return Ok(Place { timeline, tag, origin: Origin::Primary });
+    }
+    let stream = |server: &Server| match server.standby() {
+        Some(standby) => Ok(standby.link.map(|_| Timeline(server.timeline))),
+        None => Err(FaultKind::WrongRole),
+    };
+    let streamed = connection.ask(Step::Timeline, stream).await?;
+    let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
+    let mut memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |known: &Confirmed| known.server == connection.server && known.boot == connection.boot;
+    let known = memory.get(&connection.node).copied().filter(same);
+    match (streamed, known) {
+        (Some(timeline), _) => {
+            if known.is_none_or(|known| (known.timeline, known.replay) < (timeline, tag)) {
+                let (server, boot) = (connection.server, connection.boot);
+                memory.insert(connection.node, Confirmed { server, boot, timeline, replay: tag });
+            }
+            Ok(place(timeline, tag))
+        }
+        // Replay may have gone on along another timeline; up to where it was confirmed it has the old one.
+        (None, Some(known)) => Ok(place(known.timeline, tag.min(known.replay))),
+        (None, None) => Err(connection.fault(FaultKind::Unproven, "the standby streams from nowhere")),
+    }
+}
+
+/// A position at or above everything that was visible: of a standby `max(replay, receive)`, where it streams.
+fn upper(server: &Server, origin: Origin) -> Result<Option<Lsn>, FaultKind> {
+    match (&server.mode, origin) {
+        (Mode::Primary(primary), Origin::Primary) => Ok(Some(primary.token())),
+        (Mode::Standby(standby), Origin::Standby) => Ok(standby.upper()),
+        _ => Err(FaultKind::WrongRole),
+    }
+}

@@ -1,0 +1,100 @@
+//! What can be done to the shared server.
+
+use super::bus::Delivery;
+use super::edge::Shared;
+use super::redis::Copy;
+use crate::tier::Address;
+
+impl Shared {
+    /// Takes the server down with all connections, or brings it up again with what it held.
+    pub fn set_down(&self, down: bool) {
+        self.world.change(|redis| {
+            redis.up = !down;
+            redis.break_connections();
+        });
+    }
+
+    /// Stops the server in its tracks, or lets it go on: requests pile up and are carried out later.
+    pub fn freeze(&self, frozen: bool) {
+        self.world.change(|redis| redis.frozen = frozen);
+    }
+
+    /// Lets all writes fail for lack of memory, or succeed again.
+    pub fn set_full(&self, full: bool) {
+        self.world.change(|redis| redis.full = full);
+    }
+
+    /// Deletes everything, the log with it (`FLUSHALL`). Connections stay.
+    pub fn wipe(&self) {
+        self.world.change(|redis| redis.contents = Copy::default());
+    }
+
+    /// A copy of everything that the server holds.
+    #[must_use]
+    pub fn copy(&self) -> Copy {
+        self.world.look(|redis| redis.contents.clone())
+    }
+
+    /// Puts an older copy in the place of what the server holds: a failover to a replica that was behind. Connections
+    /// stay, as when the replica is promoted behind one address.
+    pub fn fall_back(&self, copy: &Copy) {
+        self.world.change(|redis| redis.contents = copy.clone());
+    }
+
+    /// Breaks all connections; subscriptions end.
+    pub fn disconnect(&self) {
+        self.world.change(|redis| redis.break_connections());
+    }
+
+    /// Evicts the entries and markers that `choose` names.
+    pub fn evict(&self, mut choose: impl FnMut(&Address) -> bool) {
+        self.world.change(|redis| redis.contents.slots.retain(|address, _| !choose(address)));
+    }
+
+    /// Evicts the log: its id, its sequence number and its generation go together.
+    pub fn evict_log(&self) {
+        self.world.change(|redis| redis.contents.log = None);
+    }
+
+    /// Lets somebody change the stored bytes.
+    pub fn tamper(&self, mut change: impl FnMut(&Address, &mut Vec<u8>)) {
+        self.world.change(|redis| {
+            redis.contents.slots.iter_mut().for_each(|(address, slot)| change(address, &mut slot.bytes));
+        });
+    }
+
+    /// How many entries and markers the server holds, expired ones that nobody has asked for included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.world.look(|redis| redis.contents.slots.len())
+    }
+
+    /// Whether the server holds no entry and no marker.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the delivery in charge of all messages that are published from now on.
+    pub fn set_delivery(&self, delivery: Delivery) {
+        self.world.change(|redis| redis.bus.delivery = delivery);
+    }
+
+    /// Makes a client deaf, or lets it hear again: its subscriptions stay open and new ones are confirmed, and nothing
+    /// arrives.
+    pub fn deafen(&self, client: usize, deaf: bool) {
+        self.world.change(|redis| match deaf {
+            true => redis.bus.deaf.insert(client),
+            false => redis.bus.deaf.remove(&client),
+        });
+    }
+
+    /// Drops everything between a client and the server, or lets it pass again: its calls are never answered, and its
+    /// subscriptions hear nothing.
+    pub fn cut_off(&self, client: usize, cut_off: bool) {
+        self.world.change(|redis| match cut_off {
+            true => redis.cut_off.insert(client),
+            false => redis.cut_off.remove(&client),
+        });
+    }
+}

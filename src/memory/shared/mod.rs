@@ -1,0 +1,10 @@
+//! The shared tier and the ledger, in one server as in Redis.
+
+mod bus;
+mod edge;
+mod faults;
+mod redis;
+
+pub use bus::{Delivery, Subscription};
+pub use edge::{Call, Line, Shared, Way};
+pub use redis::Copy;

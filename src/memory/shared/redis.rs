@@ -1,0 +1,176 @@
+//! What the server holds, and what it does with a request.
+
+use super::super::world::Timed;
+use super::bus::Bus;
+use crate::ledger::message::Frame;
+use crate::ledger::{Beat, Notice, message};
+use crate::tier::{Address, Offer, envelope};
+use siphasher::sip::SipHasher13;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::Hasher;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a server held at one moment, to be put back later.
+#[derive(Debug, Clone, Default)]
+pub struct Copy {
+    pub(super) slots: BTreeMap<Address, Slot>,
+    /// Sequence, generation and id of the log live and die together.
+    pub(super) log: Option<Frame>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) bytes: Vec<u8>,
+    expires: Instant,
+}
+
+/// Something that arrives at the server at its time, whether or not anybody still waits for the answer.
+type Request = Box<dyn FnOnce(&mut Redis) + Send>;
+
+pub(super) struct Redis {
+    now: Instant,
+    seed: u64,
+    logs: u64,
+    pub(super) up: bool,
+    /// Raised when all connections break: a request of an older one does not arrive.
+    pub(super) connections: u64,
+    pub(super) frozen: bool,
+    /// Writes are refused, as with `noeviction` and no memory left.
+    pub(super) full: bool,
+    pub(super) cut_off: BTreeSet<usize>,
+    pub(super) contents: Copy,
+    pub(super) bus: Bus,
+    agenda: BTreeMap<(Instant, u64), (u64, Request)>,
+    scheduled: u64,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("up", &self.up).field("contents", &self.contents).finish_non_exhaustive()
+    }
+}
+
+impl Timed for Redis {
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        let end = self.now;
+        while let Some(entry) = self.agenda.first_entry().filter(|_| !self.frozen) {
+            let at = entry.key().0;
+            if at > end {
+                break;
+            }
+            let (connections, request) = entry.remove();
+            self.now = at;
+            if self.up && connections == self.connections {
+                request(self);
+            }
+        }
+        self.now = end;
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let request = self.agenda.keys().next().map(|&(at, _)| at).filter(|_| !self.frozen);
+        request.into_iter().chain(self.bus.next(self.now)).min()
+    }
+}
+
+impl Redis {
+    pub(super) fn new(seed: u64, now: Instant) -> Self {
+        Self {
+            now,
+            seed,
+            logs: 0,
+            up: true,
+            connections: 0,
+            frozen: false,
+            full: false,
+            cut_off: BTreeSet::new(),
+            contents: Copy::default(),
+            bus: Bus::default(),
+            agenda: BTreeMap::new(),
+            scheduled: 0,
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Sends a request off, to arrive after `delay`.
+    pub(super) fn send(&mut self, delay: Duration, request: Request) {
+        self.scheduled += 1;
+        self.agenda.insert((self.now + delay, self.scheduled), (self.connections, request));
+    }
+
+    pub(super) fn break_connections(&mut self) {
+        self.connections += 1;
+        self.bus.end_all();
+    }
+
+    pub(super) fn fetch(&mut self, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
+        addresses.iter().map(|address| self.slot(address).cloned()).collect()
+    }
+
+    pub(super) fn admit(&mut self, offers: Vec<Offer>) {
+        for offer in offers {
+            self.put(offer.address, offer.envelope, offer.life);
+        }
+    }
+
+    /// Markers, the next sequence number, and the notice to everybody, in one step.
+    pub(super) fn retract(&mut self, notice: &Notice, keep: Duration) {
+        for key in &notice.keys {
+            let address = Address { history: notice.history, key: *key };
+            self.put(address, envelope::marker(notice.position), keep);
+        }
+        let log = self.log();
+        log.sequence += 1;
+        let frame = *log;
+        self.publish(frame, &message::retraction(notice));
+    }
+
+    pub(super) fn beat(&mut self, nonce: u64, generation: u64) -> Beat {
+        let log = self.log();
+        log.generation = log.generation.max(generation);
+        let frame = *log;
+        self.publish(frame, &message::heartbeat(nonce));
+        Beat { generation: frame.generation }
+    }
+
+    fn publish(&mut self, frame: Frame, body: &[u8]) {
+        let bytes = [&frame.encode()[..], body].concat();
+        self.bus.publish(self.now, &bytes, &self.cut_off);
+    }
+
+    /// What lies at an address and has not expired.
+    fn slot(&mut self, address: &Address) -> Option<&Vec<u8>> {
+        if self.contents.slots.get(address).is_some_and(|slot| slot.expires <= self.now) {
+            self.contents.slots.remove(address);
+        }
+        self.contents.slots.get(address).map(|slot| &slot.bytes)
+    }
+
+    /// The Admit rule, on the bytes that the real server compares.
+    fn put(&mut self, address: Address, bytes: Vec<u8>, life: Duration) {
+        if self.slot(&address).is_none_or(|present| envelope::replaces(present, &bytes)) {
+            let expires = self.now + life;
+            self.contents.slots.insert(address, Slot { bytes, expires });
+        }
+    }
+
+    /// The log; a new one under a new id where there is none.
+    fn log(&mut self) -> &mut Frame {
+        if self.contents.log.is_none() {
+            self.logs += 1;
+        }
+        let id = || {
+            let mut hasher = SipHasher13::new_with_keys(self.seed, 0x006c_6f67);
+            hasher.write_u64(self.logs);
+            hasher.finish()
+        };
+        let fresh = || Frame { log: id(), sequence: 0, generation: 0 };
+        self.contents.log.get_or_insert_with(fresh)
+    }
+}

@@ -1,0 +1,188 @@
+//! The edge to the cluster, as one instance has it.
+
+use super::cluster::Cluster;
+use super::connection::Connection;
+use super::lease::{Confirmed, Known, Lease};
+use super::network::{Network, Step};
+use super::server::{Mode, Server};
+use super::tx::Tx;
+use super::wal::{Body, MESSAGE_BYTES};
+use crate::source::{self, Ask, Fault, FaultKind, NodeId, NodeInfo, Outcome, Probe, Role};
+use crate::{Timeline, WalLayout};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// How long an operation without a deadline of its own may take.
+const OPERATION_BOUND: Duration = Duration::from_secs(1);
+
+/// One instance's way to a [`Cluster`]: its own connections, over its own network. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub(super) cluster: Cluster,
+    network: Network,
+    system_identifier: u64,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+/// Idle connections, and what was confirmed of each node.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    idle: Mutex<BTreeMap<NodeId, Vec<(Connection, Option<Known>)>>>,
+    pub(super) confirmed: Mutex<BTreeMap<NodeId, Confirmed>>,
+}
+
+impl Cluster {
+    /// A new instance's way to the cluster, over a perfect network.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source_over(Network::default())
+    }
+
+    /// A new instance's way to the cluster, over this network.
+    #[must_use]
+    pub fn source_over(&self, network: Network) -> Source {
+        let system_identifier = self.look(|state| state.server(0).system_identifier);
+        Source { cluster: self.clone(), network, system_identifier, shelf: Arc::default() }
+    }
+}
+
+impl Source {
+    /// An idle connection, or a new one.
+    pub(super) async fn connection(&self, node: NodeId) -> Result<(Connection, Option<Known>), Fault> {
+        // The end of a server closes its sockets, and a pool notices that of idle connections.
+        while let Some(idle) = self.shelf.pop(node) {
+            if self.cluster.look(|state| idle.0.is_alive_in(state)) {
+                return Ok(idle);
+            }
+        }
+        let connection = Connection::open(&self.cluster, &self.network, node).await?;
+        let theirs = self.cluster.look(|state| state.server(connection.server).system_identifier);
+        if theirs != self.system_identifier {
+            return Err(connection.fault(FaultKind::Foreign, "the server belongs to another cluster"));
+        }
+        Ok((connection, None))
+    }
+
+    /// A connection of whatever server stands behind the pooler now; the same where there is no pooler.
+    pub(super) fn after_commit(&self, connection: Connection) -> Connection {
+        if connection.pooled { Connection::routed(&self.cluster, &self.network, connection.node) } else { connection }
+    }
+
+    async fn bounded<T>(&self, node: NodeId, run: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        match timeout(OPERATION_BOUND, run).await {
+            Ok(result) => result,
+            Err(_) => Err(Fault::new(FaultKind::TimedOut, self.cluster.name(node), "no answer in time")),
+        }
+    }
+}
+
+impl Shelf {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<(Connection, Option<Known>)>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self, node: NodeId) -> Option<(Connection, Option<Known>)> {
+        self.idle().get_mut(&node).and_then(Vec::pop)
+    }
+
+    /// Puts a connection back. Behind a pooler there is nothing to keep.
+    pub(super) fn put_back(&self, connection: Connection, known: Option<Known>) {
+        if !connection.pooled && connection.is_usable() {
+            self.idle().entry(connection.node).or_default().push((connection, known));
+        }
+    }
+}
+
+impl source::Source for Source {
+    type Conn = super::View;
+    type Lease = Lease;
+    type Tx = Tx;
+
+    fn nodes(&self) -> &[NodeInfo] {
+        self.cluster.nodes()
+    }
+
+    async fn probe(&self, node: NodeId) -> Result<Probe, Fault> {
+        let probe = self.bounded(node, async {
+            let connection = Connection::open(&self.cluster, &self.network, node).await?;
+            let now = self.cluster.look(|state| state.now);
+            connection.ask(Step::Probe, |server| Ok(describe(server, now))).await
+        });
+        let probe = probe.await?;
+        let lie = self.cluster.lies().get(&node).cloned();
+        Ok(match lie {
+            Some(lie) => lie(probe),
+            None => probe,
+        })
+    }
+
+    async fn lease(&self, node: NodeId, ask: Ask) -> Result<Lease, Fault> {
+        match tokio::time::timeout_at(ask.deadline, Lease::open(self, node, ask)).await {
+            Ok(lease) => lease,
+            Err(_) => Err(Fault::new(FaultKind::TimedOut, self.cluster.name(node), "no connection in time")),
+        }
+    }
+
+    async fn begin(&self, node: NodeId, deadline: Instant) -> Result<Tx, Fault> {
+        match tokio::time::timeout_at(deadline, Tx::begin(self, node)).await {
+            Ok(tx) => tx,
+            Err(_) => Err(Fault::new(FaultKind::TimedOut, self.cluster.name(node), "no transaction in time")),
+        }
+    }
+
+    async fn outcome(&self, node: NodeId, xid: u64) -> Result<Outcome, Fault> {
+        let outcome = self.bounded(node, async {
+            let connection = Connection::open(&self.cluster, &self.network, node).await?;
+            let ask = |server: &Server| {
+                let primary = server.primary().ok_or(FaultKind::WrongRole)?;
+                match primary.running.contains_key(&xid) {
+                    true => Ok(Outcome::InProgress),
+                    false => Ok(server.rows.outcome(xid, primary.next_xid)),
+                }
+            };
+            connection.ask(Step::Outcome, ask).await
+        });
+        outcome.await
+    }
+
+    async fn nudge(&self, node: NodeId) -> Result<(), Fault> {
+        let nudge = self.bounded(node, async {
+            let (connection, known) = self.connection(node).await?;
+            connection.send(Step::Nudge).await?;
+            let server = connection.server;
+            let written = self.cluster.change(|state| {
+                let written = state.insert(server, 0, Body::Other, MESSAGE_BYTES);
+                state.flush_all(server);
+                written
+            });
+            written.ok_or_else(|| connection.fault(FaultKind::WrongRole, "recovery is in progress"))?;
+            self.shelf.put_back(connection, known);
+            Ok(())
+        });
+        nudge.await
+    }
+}
+
+/// What a server says of itself.
+fn describe(server: &Server, now: Instant) -> Probe {
+    let normal = |lsn| WalLayout::DEFAULT.normalize(lsn);
+    let role = match &server.mode {
+        Mode::Primary(primary) => Role::Primary {
+            timeline: Timeline(server.timeline),
+            insert: primary.token(),
+            flush: normal(primary.flush),
+            switches: server.switches.clone(),
+        },
+        Mode::Standby(standby) => Role::Standby {
+            timeline: standby.link.map(|_| Timeline(server.timeline)),
+            replay: normal(standby.replay),
+            lag: match standby.applied == server.log.next() && standby.unreported.is_none() {
+                true => Some(Duration::ZERO),
+                false => standby.last_commit.map(|at| now.saturating_duration_since(at)),
+            },
+        },
+    };
+    Probe { system_identifier: server.system_identifier, role }
+}

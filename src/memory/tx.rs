@@ -1,0 +1,108 @@
+//! A transaction, and how its commit ends.
+
+use super::connection::Connection;
+use super::network::Step;
+use super::server::Server;
+use super::source::Source;
+use super::state::What;
+use super::writer::Writer;
+use crate::source::{self, Committed, Fault, FaultKind, NodeId};
+use crate::{Position, Timeline};
+use tokio::time::{Instant, timeout_at};
+
+/// A transaction on a primary. Dropped, it rolls back.
+#[derive(Debug)]
+pub struct Tx {
+    writer: Writer,
+    from: Source,
+    timeline: Timeline,
+}
+
+impl Tx {
+    pub(super) async fn begin(from: &Source, node: NodeId) -> Result<Self, Fault> {
+        let (connection, _) = from.connection(node).await?;
+        let timeline = connection.ask(Step::Begin, |server| Ok(token(server)?.timeline)).await?;
+        Ok(Self { writer: Writer::new(connection), from: from.clone(), timeline })
+    }
+
+    /// Sends the COMMIT. Once it has arrived, the server carries it out whether anybody waits or not.
+    async fn send(&self) -> Result<(), Fault> {
+        let connection = self.writer.connection()?;
+        connection.travel(Step::Commit).await?;
+        if !connection.cluster.look(|state| connection.is_alive_in(state)) {
+            return Err(connection.broken());
+        }
+        let (xid, durable) = (self.writer.xid(), self.writer.draft().durable);
+        let Some(xid) = xid else { return Ok(()) };
+        let (server, changes) = (connection.server, self.writer.changes());
+        connection.cluster.change(|state| {
+            let now = state.now;
+            state.schedule(now, server, What::Commit { xid, changes, durable });
+        });
+        let over = connection.cluster.wait(|state| {
+            if !connection.is_alive_in(state) {
+                return Some(Err(connection.broken()));
+            }
+            let running = state.server(server).primary().is_some_and(|primary| primary.running.contains_key(&xid));
+            (!running && !state.server(server).frozen).then_some(Ok(()))
+        });
+        over.await?;
+        connection.travel(Step::Acknowledge).await
+    }
+
+    /// Reads the token, which must lie on the timeline that the transaction began on.
+    async fn place(&self, connection: &Connection) -> Result<Position, Fault> {
+        let token = connection.ask(Step::Token, token).await?;
+        match token.timeline == self.timeline {
+            true => Ok(token),
+            false => {
+                Err(connection.fault(FaultKind::Unproven, "the timeline changed between the commit and its token"))
+            }
+        }
+    }
+
+    async fn conclude(&mut self, deadline: Instant) -> Committed {
+        let xid = self.writer.xid();
+        let late = |node: &str| Fault::new(FaultKind::TimedOut, node, "the server did not answer the commit in time");
+        let name = match self.writer.connection() {
+            Ok(connection) => connection.fault(FaultKind::TimedOut, "").node,
+            Err(fault) => return Committed::RolledBack(fault),
+        };
+        if let Some(fault) = self.writer.failed() {
+            return Committed::RolledBack(fault);
+        }
+        match timeout_at(deadline, self.send()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => return Committed::Unknown { xid, fault },
+            Err(_) => return Committed::Unknown { xid, fault: late(&name) },
+        }
+        let Some(connection) = self.writer.release() else { return Committed::RolledBack(late(&name)) };
+        let connection = self.from.after_commit(connection);
+        match timeout_at(deadline, self.place(&connection)).await {
+            Ok(Ok(token)) => {
+                self.from.shelf.put_back(connection, None);
+                Committed::Done { token }
+            }
+            Ok(Err(fault)) => Committed::Unplaced { xid, fault },
+            Err(_) => Committed::Unplaced { xid, fault: late(&name) },
+        }
+    }
+}
+
+impl source::Transaction for Tx {
+    type Conn = Writer;
+
+    fn conn(&self) -> &Writer {
+        &self.writer
+    }
+
+    async fn commit(mut self, deadline: Instant) -> Committed {
+        self.conclude(deadline).await
+    }
+}
+
+/// At or above every commit that the server has acknowledged.
+fn token(server: &Server) -> Result<Position, FaultKind> {
+    let primary = server.primary().ok_or(FaultKind::WrongRole)?;
+    Ok(Position { timeline: Timeline(server.timeline), lsn: primary.token() })
+}
