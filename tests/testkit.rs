@@ -1,10 +1,6 @@
 //! The testkit does what it says, and leaves nothing behind.
 #![cfg(feature = "testkit")]
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
 #[path = "testkit/postgres.rs"]
 mod postgres;

@@ -15,12 +15,7 @@ const VERSIONED: [(&str, &str, &str); 4] = [
 ];
 
 /// Folders that a PATH may lack although servers live there.
-const SYSTEM: [&str; 4] = [
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/opt/homebrew/bin",
-];
+const SYSTEM: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"];
 
 /// What is installed on this machine, so that a test can say why it was skipped.
 #[derive(Clone, Debug)]
@@ -57,20 +52,13 @@ impl Availability {
 /// Looks for the servers without starting any.
 #[must_use]
 pub fn available() -> Availability {
-    Availability {
-        postgres: postgres_folder().ok(),
-        redis: redis_server().ok(),
-        pgbouncer: pgbouncer().ok(),
-    }
+    Availability { postgres: postgres_folder().ok(), redis: redis_server().ok(), pgbouncer: pgbouncer().ok() }
 }
 
 /// The newest PostgreSQL: `HIGHWATER_PG_BIN`, then packages, then the PATH.
 pub(crate) fn postgres_folder() -> Result<PathBuf, TestkitError> {
-    let complete = |folder: &PathBuf| {
-        ["postgres", "initdb", "pg_basebackup"]
-            .iter()
-            .all(|program| folder.join(program).is_file())
-    };
+    let complete =
+        |folder: &PathBuf| ["postgres", "initdb", "pg_basebackup"].iter().all(|program| folder.join(program).is_file());
     let named = env::var_os("HIGHWATER_PG_BIN").map(PathBuf::from);
     let found = match named {
         // A folder that somebody named is never silently replaced by another.
@@ -87,13 +75,11 @@ pub(crate) fn postgres_folder() -> Result<PathBuf, TestkitError> {
 
 /// `redis-server`, or `valkey-server`.
 pub(crate) fn redis_server() -> Result<PathBuf, TestkitError> {
-    find("HIGHWATER_REDIS_SERVER", &["redis-server", "valkey-server"]).ok_or(
-        TestkitError::MissingBinary {
-            program: "redis-server",
-            advice: "install Redis or Valkey (Debian: `apt install redis-server`, macOS: `brew \
+    find("HIGHWATER_REDIS_SERVER", &["redis-server", "valkey-server"]).ok_or(TestkitError::MissingBinary {
+        program: "redis-server",
+        advice: "install Redis or Valkey (Debian: `apt install redis-server`, macOS: `brew \
                      install redis`), or set HIGHWATER_REDIS_SERVER to the program",
-        },
-    )
+    })
 }
 
 /// `pgbouncer`.
@@ -123,10 +109,8 @@ fn on_path() -> impl Iterator<Item = PathBuf> {
 
 /// Folders of packaged versions, newest first.
 fn packaged() -> Vec<PathBuf> {
-    let mut versions: Vec<(u32, PathBuf)> = VERSIONED
-        .iter()
-        .flat_map(|(root, prefix, inner)| versions_in(Path::new(root), prefix, inner))
-        .collect();
+    let mut versions: Vec<(u32, PathBuf)> =
+        VERSIONED.iter().flat_map(|(root, prefix, inner)| versions_in(Path::new(root), prefix, inner)).collect();
     versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     versions.into_iter().map(|(_, folder)| folder).collect()
 }

@@ -26,12 +26,7 @@ pub struct ClusterBuilder {
 
 impl ClusterBuilder {
     pub(crate) fn new() -> Self {
-        Self {
-            replicas: 0,
-            settings: Settings::defaults(),
-            fresh_identity: false,
-            patience: Duration::from_secs(60),
-        }
+        Self { replicas: 0, settings: Settings::defaults(), fresh_identity: false, patience: Duration::from_secs(60) }
     }
 
     /// How many streaming replicas follow the primary. Defaults to 0.
@@ -89,23 +84,14 @@ impl ClusterBuilder {
         let (primary, replicas) = self.plans(&home)?;
         let make = |plan| Node::new(plan, &bin, user, self.patience);
         // From here on the drop of `cluster` cleans up, whatever happens.
-        let cluster = Cluster::new(
-            make(primary),
-            replicas.into_iter().map(make).collect(),
-            home,
-        );
+        let cluster = Cluster::new(make(primary), replicas.into_iter().map(make).collect(), home);
         match self.fill_and_start(&cluster, &bin, user).await {
             Ok(()) => Ok(cluster),
             Err(error) => Err(cluster.keep_logs(error)),
         }
     }
 
-    async fn fill_and_start(
-        &self,
-        cluster: &Cluster,
-        bin: &std::path::Path,
-        user: RunAs,
-    ) -> Result<(), TestkitError> {
+    async fn fill_and_start(&self, cluster: &Cluster, bin: &std::path::Path, user: RunAs) -> Result<(), TestkitError> {
         let folders = cluster.nodes().map(|node| node.data().to_path_buf());
         if self.fresh_identity {
             let first = cluster.primary().data();
@@ -156,12 +142,6 @@ impl ClusterBuilder {
         let sockets = data.to_string_lossy();
         let fits = sockets.len() < 80;
         settings.set("unix_socket_directories", if fits { &sockets } else { "" });
-        Plan {
-            name,
-            port,
-            upstream,
-            data: data.clone(),
-            settings,
-        }
+        Plan { name, port, upstream, data: data.clone(), settings }
     }
 }

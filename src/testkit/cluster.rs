@@ -38,11 +38,7 @@ impl Cluster {
 
     pub(crate) fn new(primary: Node, replicas: Vec<Node>, home: Home) -> Self {
         let nodes = std::iter::once(primary.clone()).chain(replicas).collect();
-        Self {
-            nodes,
-            primary,
-            home,
-        }
+        Self { nodes, primary, home }
     }
 
     /// The node that was made as the primary; a promotion does not change which one that is.
@@ -57,17 +53,11 @@ impl Cluster {
     ///
     /// If the cluster was made with fewer replicas.
     #[must_use]
-    #[expect(
-        clippy::panic,
-        reason = "a wrong number is a bug of the test, best met where it is"
-    )]
+    #[expect(clippy::panic, reason = "a wrong number is a bug of the test, best met where it is")]
     pub fn replica(&self, index: usize) -> &Node {
-        self.replicas().nth(index).unwrap_or_else(|| {
-            panic!(
-                "no replica {index}: the cluster has {}",
-                self.nodes.len() - 1
-            )
-        })
+        self.replicas()
+            .nth(index)
+            .unwrap_or_else(|| panic!("no replica {index}: the cluster has {}", self.nodes.len() - 1))
     }
 
     /// The nodes that were made as replicas.

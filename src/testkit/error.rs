@@ -153,10 +153,6 @@ impl TestkitError {
     /// Makes the closure that [`Result::map_err`] wants for a failed file operation.
     pub(crate) fn folder(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Folder {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Folder { doing, path, source }
     }
 }

@@ -157,8 +157,6 @@ impl Node {
                  and pid <> pg_backend_pid()) as sessions where ended",
             )
             .await?;
-        Ok(count
-            .and_then(|count| count.parse().ok())
-            .unwrap_or_default())
+        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
     }
 }

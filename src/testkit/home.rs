@@ -59,11 +59,7 @@ impl Home {
             .tempdir_in(&runs)
             .map_err(TestkitError::folder("make a folder in", &runs))?;
         open_to_all(folder.path())?;
-        Ok(Self {
-            _owner: claim(folder.path())?,
-            folder,
-            failed: AtomicBool::new(false),
-        })
+        Ok(Self { _owner: claim(folder.path())?, folder, failed: AtomicBool::new(false) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -112,16 +108,11 @@ impl Drop for Home {
 
 /// Makes a folder that servers of another user can pass through; an existing one is fine.
 pub(crate) fn make_folder(path: &Path) -> Result<(), TestkitError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(TestkitError::folder("make", path))
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(TestkitError::folder("make", path))
 }
 
 fn open_to_all(path: &Path) -> Result<(), TestkitError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-        .map_err(TestkitError::folder("open to others", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(TestkitError::folder("open to others", path))
 }
 
 /// Locks first and names after, so that no sweeper ever sees the name without the lock.
@@ -155,10 +146,8 @@ fn sweep(runs: &Path) {
 }
 
 fn forget_old(logs: &Path) {
-    let mut dated: Vec<_> = list(logs)
-        .into_iter()
-        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-        .collect();
+    let mut dated: Vec<_> =
+        list(logs).into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).collect();
     dated.sort();
     let surplus = dated.len().saturating_sub(KEPT_LOGS);
     for (_, path) in dated.into_iter().take(surplus) {
@@ -167,7 +156,5 @@ fn forget_old(logs: &Path) {
 }
 
 fn list(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default()
+    fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
 }

@@ -58,16 +58,8 @@ struct Standing {
 
 impl Node {
     pub(crate) fn new(plan: Plan, bin: &Path, user: RunAs, patience: Duration) -> Self {
-        let Plan {
-            name,
-            port,
-            upstream,
-            data,
-            settings,
-        } = plan;
-        let recipe = Recipe::new(bin.join("postgres"), user, data.with_extension("log"))
-            .arg("-D")
-            .arg(&data);
+        let Plan { name, port, upstream, data, settings } = plan;
+        let recipe = Recipe::new(bin.join("postgres"), user, data.with_extension("log")).arg("-D").arg(&data);
         let probe = Probe::PostmasterFile(data.join("postmaster.pid"));
         let inner = Inner {
             server: Server::new(name, recipe, probe, patience),
@@ -77,9 +69,7 @@ impl Node {
             user,
             standing: Mutex::new(Standing { settings, upstream }),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// `primary`, `replica0`, `replica1` and so on; also its `cluster_name`.
@@ -278,8 +268,7 @@ impl Node {
         let Standing { settings, upstream } = &mut *standing;
         if let Some(port) = upstream {
             let name = self.name();
-            let upstream =
-                format!("host=127.0.0.1 port={port} user=postgres application_name={name}");
+            let upstream = format!("host=127.0.0.1 port={port} user=postgres application_name={name}");
             settings.set("primary_conninfo", &upstream);
             settings.fit_for_standby();
             let signal = self.data().join("standby.signal");
@@ -291,11 +280,7 @@ impl Node {
         settings.write(self.data(), self.user())
     }
 
-    pub(crate) async fn value_on(
-        &self,
-        client: &Client,
-        sql: &str,
-    ) -> Result<Option<String>, TestkitError> {
+    pub(crate) async fn value_on(&self, client: &Client, sql: &str) -> Result<Option<String>, TestkitError> {
         let messages = timeout(self.patience(), client.simple_query(sql))
             .await
             .map_err(|_| self.too_late(sql))?
@@ -331,10 +316,6 @@ impl Node {
         if self.pid().is_none() {
             return self.server().not_running();
         }
-        TestkitError::Postgres {
-            server: self.name().to_owned(),
-            doing: doing.to_owned(),
-            source,
-        }
+        TestkitError::Postgres { server: self.name().to_owned(), doing: doing.to_owned(), source }
     }
 }

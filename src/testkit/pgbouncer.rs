@@ -44,9 +44,7 @@ impl PgBouncer {
     /// Dropping the future ends the server and removes its folder.
     pub async fn start(nodes: &[&Node]) -> Result<Self, TestkitError> {
         let Some(first) = nodes.first() else {
-            return Err(TestkitError::Unsuitable {
-                message: "a PgBouncer needs at least one node".to_owned(),
-            });
+            return Err(TestkitError::Unsuitable { message: "a PgBouncer needs at least one node".to_owned() });
         };
         let program = binaries::pgbouncer()?;
         let user = RunAs::choose()?;

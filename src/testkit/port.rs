@@ -34,11 +34,7 @@ impl Port {
             let number = rand::rng().random_range(FIRST..=LAST);
             let path = folder.join(number.to_string());
             if let Some(lock) = lock(&path)? {
-                let port = Self {
-                    number,
-                    path,
-                    _lock: lock,
-                };
+                let port = Self { number, path, _lock: lock };
                 if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
                     return Ok(port);
                 }

@@ -29,20 +29,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(recipe: &Recipe) -> Result<Self, TestkitError> {
-        let child = spawner::spawn(recipe.command()?).map_err(|source| TestkitError::Spawn {
-            command: recipe.line(),
-            source,
-        })?;
-        let mut process = Self {
-            child,
-            frozen: false,
-            guardian: None,
-        };
+        let child = spawner::spawn(recipe.command()?)
+            .map_err(|source| TestkitError::Spawn { command: recipe.line(), source })?;
+        let mut process = Self { child, frozen: false, guardian: None };
         if !spawner::has_setpriv() {
-            let guardian = Guardian::over(process.pid()).map_err(|source| TestkitError::Spawn {
-                command: "sh".to_owned(),
-                source,
-            })?;
+            let guardian = Guardian::over(process.pid())
+                .map_err(|source| TestkitError::Spawn { command: "sh".to_owned(), source })?;
             process.guardian = Some(guardian);
         }
         Ok(process)
@@ -151,20 +143,12 @@ pub(crate) async fn run(recipe: &Recipe, patience: Duration) -> Result<(), Testk
         match process.ended() {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
-                return Err(TestkitError::Command {
-                    command: recipe.line(),
-                    status,
-                    output: recipe.log_tail(),
-                });
+                return Err(TestkitError::Command { command: recipe.line(), status, output: recipe.log_tail() });
             }
             None => sleep(Duration::from_millis(5)).await,
         }
     }
-    Err(TestkitError::Timeout {
-        waiting_for: recipe.line(),
-        after: patience,
-        detail: recipe.log_tail(),
-    })
+    Err(TestkitError::Timeout { waiting_for: recipe.line(), after: patience, detail: recipe.log_tail() })
 }
 
 /// Looks at `done` until it holds; for signals, whose effect is a matter of milliseconds.

@@ -23,9 +23,7 @@ pub(crate) struct ProcessTable {
 impl ProcessTable {
     /// Takes the picture, from `/proc` where there is one and from `ps` elsewhere.
     pub(crate) fn now() -> Self {
-        Self {
-            entries: from_proc().unwrap_or_else(from_ps),
-        }
+        Self { entries: from_proc().unwrap_or_else(from_ps) }
     }
 
     /// All children of `root`, and theirs, without `root` itself.
@@ -48,16 +46,12 @@ impl ProcessTable {
 
     /// The process runs no code any more and holds no file: it is gone, or waits to be reaped.
     pub(crate) fn is_over(&self, pid: i32) -> bool {
-        self.state(pid)
-            .is_none_or(|state| matches!(state, 'Z' | 'X'))
+        self.state(pid).is_none_or(|state| matches!(state, 'Z' | 'X'))
     }
 
     /// The process was stopped by a signal, or is over.
     pub(crate) fn is_still(&self, pid: i32) -> bool {
-        self.is_over(pid)
-            || self
-                .state(pid)
-                .is_some_and(|state| matches!(state, 'T' | 't'))
+        self.is_over(pid) || self.state(pid).is_some_and(|state| matches!(state, 'T' | 't'))
     }
 
     /// Processes that work inside `folder`: PostgreSQL's all have their data folder as working
@@ -66,17 +60,12 @@ impl ProcessTable {
         self.entries
             .iter()
             .map(|entry| entry.pid)
-            .filter(|pid| {
-                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
-            })
+            .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
             .collect()
     }
 
     fn state(&self, pid: i32) -> Option<char> {
-        self.entries
-            .iter()
-            .find(|entry| entry.pid == pid)
-            .map(|entry| entry.state)
+        self.entries.iter().find(|entry| entry.pid == pid).map(|entry| entry.state)
     }
 }
 
@@ -104,16 +93,10 @@ fn parse_stat(pid: i32, stat: &str) -> Option<Entry> {
 }
 
 fn from_ps() -> Vec<Entry> {
-    let Ok(output) = Command::new("ps")
-        .args(["-A", "-o", "pid=,ppid=,stat="])
-        .output()
-    else {
+    let Ok(output) = Command::new("ps").args(["-A", "-o", "pid=,ppid=,stat="]).output() else {
         return Vec::new();
     };
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(parse_ps)
-        .collect()
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(parse_ps).collect()
 }
 
 fn parse_ps(line: &str) -> Option<Entry> {
@@ -131,31 +114,15 @@ mod tests {
 
     #[test]
     fn reads_both_forms() {
-        let expected = Some(Entry {
-            pid: 7,
-            parent: 3,
-            state: 'T',
-        });
+        let expected = Some(Entry { pid: 7, parent: 3, state: 'T' });
         assert_eq!(parse_stat(7, "7 (odd) name (x)) T 3 7 7 0"), expected);
         assert_eq!(parse_ps("    7     3 Ts+"), expected);
     }
 
     #[test]
     fn descendants_leave_strangers_alone() {
-        let entry = |pid, parent| Entry {
-            pid,
-            parent,
-            state: 'S',
-        };
-        let table = ProcessTable {
-            entries: vec![
-                entry(1, 0),
-                entry(2, 1),
-                entry(3, 2),
-                entry(4, 3),
-                entry(5, 1),
-            ],
-        };
+        let entry = |pid, parent| Entry { pid, parent, state: 'S' };
+        let table = ProcessTable { entries: vec![entry(1, 0), entry(2, 1), entry(3, 2), entry(4, 3), entry(5, 1)] };
         assert_eq!(table.descendants(2).into_iter().collect::<Vec<_>>(), [3, 4]);
         assert!(table.is_over(9) && !table.is_over(4));
     }

@@ -25,12 +25,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     pub(crate) fn new(program: PathBuf, user: RunAs, log: PathBuf) -> Self {
-        Self {
-            program,
-            args: Vec::new(),
-            user,
-            log,
-        }
+        Self { program, args: Vec::new(), user, log }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -39,8 +34,7 @@ impl Recipe {
     }
 
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
@@ -62,9 +56,7 @@ impl Recipe {
     pub(crate) fn command(&self) -> Result<Command, TestkitError> {
         let open = || OpenOptions::new().create(true).append(true).open(&self.log);
         let out = open().map_err(TestkitError::folder("open", &self.log))?;
-        let err = out
-            .try_clone()
-            .map_err(TestkitError::folder("open", &self.log))?;
+        let err = out.try_clone().map_err(TestkitError::folder("open", &self.log))?;
         let mut command = spawner::dying_with_us(&self.program);
         command
             .args(&self.args)

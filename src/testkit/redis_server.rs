@@ -93,12 +93,8 @@ impl RedisServerBuilder {
         let home = Home::create("redis-")?;
         let port = Port::reserve()?;
         let config = home.path().join("redis.conf");
-        let text = format!(
-            "{DEFAULTS}dir {}\nport {}\n{}\n",
-            home.path().display(),
-            port.number(),
-            self.lines.join("\n")
-        );
+        let text =
+            format!("{DEFAULTS}dir {}\nport {}\n{}\n", home.path().display(), port.number(), self.lines.join("\n"));
         fs::write(&config, text).map_err(TestkitError::folder("write", &config))?;
         let user = RunAs::choose()?;
         // A replica writes what its primary sends into the folder.
@@ -123,11 +119,7 @@ impl RedisServerBuilder {
 impl RedisServer {
     /// Describes a server; without further words it is a bare one.
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder {
-            lines: Vec::new(),
-            password: None,
-            patience: Duration::from_secs(30),
-        }
+        RedisServerBuilder { lines: Vec::new(), password: None, patience: Duration::from_secs(30) }
     }
 
     /// Starts a server with the default settings.
@@ -198,11 +190,7 @@ impl RedisServer {
     ///
     /// Safe: a half-open connection is closed.
     pub async fn connect(&self) -> Result<MultiplexedConnection, TestkitError> {
-        let connecting = async {
-            redis::Client::open(self.url())?
-                .get_multiplexed_async_connection()
-                .await
-        };
+        let connecting = async { redis::Client::open(self.url())?.get_multiplexed_async_connection().await };
         timeout(self.server.patience(), connecting)
             .await
             .map_err(|_| TestkitError::Timeout {
@@ -306,22 +294,14 @@ impl RedisServer {
 
     async fn command(&self, verb: &'static str, args: &[&str]) -> Result<(), TestkitError> {
         let mut connection = self.connect().await?;
-        redis::cmd(verb)
-            .arg(args)
-            .exec_async(&mut connection)
-            .await
-            .map_err(|source| self.refused(verb, source))
+        redis::cmd(verb).arg(args).exec_async(&mut connection).await.map_err(|source| self.refused(verb, source))
     }
 
     fn refused(&self, doing: &'static str, source: redis::RedisError) -> TestkitError {
         if self.pid().is_none() {
             return self.server.not_running();
         }
-        TestkitError::Redis {
-            server: self.server.name().to_owned(),
-            doing,
-            source,
-        }
+        TestkitError::Redis { server: self.server.name().to_owned(), doing, source }
     }
 }
 

@@ -23,8 +23,7 @@ impl Node {
     /// The promotion may go on.
     pub async fn promote(&self) -> Result<(), TestkitError> {
         self.execute("select pg_promote(false)").await?;
-        self.wait_until("the promotion", "select not pg_is_in_recovery()")
-            .await?;
+        self.wait_until("the promotion", "select not pg_is_in_recovery()").await?;
         // PostgreSQL removed standby.signal; a later start must not bring it back.
         self.set_upstream(None)
     }
@@ -182,10 +181,8 @@ impl Node {
     pub async fn wait_for_catchup(&self, primary: &Self) -> Result<(), TestkitError> {
         // The insert position of an idle primary can point behind a page header that no replica
         // will reach before the next record, so a record is written to aim at.
-        let target = primary
-            .value("select pg_logical_emit_message(true, 'testkit', 'catch up')")
-            .await?
-            .unwrap_or_default();
+        let target =
+            primary.value("select pg_logical_emit_message(true, 'testkit', 'catch up')").await?.unwrap_or_default();
         self.wait_until(
             &format!("replay to reach {target}"),
             &format!("select coalesce(pg_last_wal_replay_lsn() >= '{target}'::pg_lsn, false)"),
@@ -203,28 +200,21 @@ impl Node {
     ///
     /// Safe: it only waits.
     pub async fn wait_until_streaming(&self) -> Result<(), TestkitError> {
-        let streaming =
-            "select exists (select from pg_stat_wal_receiver where status = 'streaming')";
+        let streaming = "select exists (select from pg_stat_wal_receiver where status = 'streaming')";
         self.wait_until("streaming to begin", streaming).await
     }
 
     async fn lsn(&self, sql: &str) -> Result<PgLsn, TestkitError> {
         let text = self.value(sql).await?;
         text.and_then(|text| text.parse().ok())
-            .ok_or_else(|| TestkitError::Unsuitable {
-                message: format!("{} has no answer to `{sql}`", self.name()),
-            })
+            .ok_or_else(|| TestkitError::Unsuitable { message: format!("{} has no answer to `{sql}`", self.name()) })
     }
 }
 
 fn empty(data: &Path) -> Result<(), TestkitError> {
     let entries = fs::read_dir(data).map_err(TestkitError::folder("read", data))?;
     for path in entries.flatten().map(|entry| entry.path()) {
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(TestkitError::folder("remove", &path))?;
     }
     Ok(())

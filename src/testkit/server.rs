@@ -50,14 +50,7 @@ enum Slot {
 
 impl Server {
     pub(crate) fn new(name: String, recipe: Recipe, probe: Probe, patience: Duration) -> Self {
-        Self {
-            name,
-            recipe,
-            probe,
-            patience,
-            slot: Mutex::new(Slot::Down),
-            turn: tokio::sync::Mutex::new(()),
-        }
+        Self { name, recipe, probe, patience, slot: Mutex::new(Slot::Down), turn: tokio::sync::Mutex::new(()) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -131,24 +124,16 @@ impl Server {
     }
 
     pub(crate) fn freeze(&self) -> Result<(), TestkitError> {
-        let frozen = self
-            .with_process(Process::freeze)
-            .ok_or_else(|| self.not_running())?;
-        if frozen {
-            Ok(())
-        } else {
-            Err(self.too_late("to stand still"))
-        }
+        let frozen = self.with_process(Process::freeze).ok_or_else(|| self.not_running())?;
+        if frozen { Ok(()) } else { Err(self.too_late("to stand still")) }
     }
 
     pub(crate) fn thaw(&self) -> Result<(), TestkitError> {
-        self.with_process(Process::thaw)
-            .ok_or_else(|| self.not_running())
+        self.with_process(Process::thaw).ok_or_else(|| self.not_running())
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), TestkitError> {
-        self.with_process(|process| process.signal(signal))
-            .ok_or_else(|| self.not_running())
+        self.with_process(|process| process.signal(signal)).ok_or_else(|| self.not_running())
     }
 
     /// Asks the server to end for good, without waiting.
@@ -240,8 +225,7 @@ fn postmaster_is_ready(path: &std::path::Path, pid: u32) -> bool {
         return false;
     };
     let mut lines = text.lines();
-    lines.next() == Some(pid.to_string().as_str())
-        && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+    lines.next() == Some(pid.to_string().as_str()) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
 }
 
 async fn redis_answers(port: u16) -> std::io::Result<bool> {

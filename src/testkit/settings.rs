@@ -43,11 +43,7 @@ const DEFAULTS: [(&str, &str); 23] = [
 
 /// A standby refuses to start with less of these than its primary last ran with, and the template
 /// ran with the defaults of `initdb`.
-const FLOORS: [(&str, u32); 3] = [
-    ("max_connections", 100),
-    ("max_wal_senders", 10),
-    ("max_worker_processes", 8),
-];
+const FLOORS: [(&str, u32); 3] = [("max_connections", 100), ("max_wal_senders", 10), ("max_worker_processes", 8)];
 
 /// Parameters of one node, in the order of their names.
 #[derive(Clone, Debug)]
@@ -57,10 +53,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn defaults() -> Self {
-        let values = DEFAULTS
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let values = DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self { values }
     }
 
@@ -99,10 +92,7 @@ impl Settings {
     }
 
     fn render(&self) -> String {
-        self.values
-            .iter()
-            .map(|(key, value)| format!("{key} = '{}'\n", quote(value)))
-            .collect()
+        self.values.iter().map(|(key, value)| format!("{key} = '{}'\n", quote(value))).collect()
     }
 }
 
@@ -116,15 +106,10 @@ mod tests {
 
     #[test]
     fn quotes_values_and_raises_what_a_standby_needs() {
-        let mut settings = Settings {
-            values: std::collections::BTreeMap::new(),
-        };
+        let mut settings = Settings { values: std::collections::BTreeMap::new() };
         settings.set("max_connections", "20");
         settings.set("application_name", r"it's a \");
         settings.fit_for_standby();
-        assert_eq!(
-            settings.render(),
-            "application_name = 'it''s a \\\\'\nmax_connections = '100'\n"
-        );
+        assert_eq!(settings.render(), "application_name = 'it''s a \\\\'\nmax_connections = '100'\n");
     }
 }

@@ -10,10 +10,7 @@ use std::process::{Command, Stdio};
 /// segment that only the next start in the same folder would recycle. The kernel allows a few
 /// thousand of them, which a night of crash tests would use up.
 pub(crate) fn remove_left_by(data: &Path) {
-    let Some(segment) = fs::read_to_string(data.join("postmaster.pid"))
-        .ok()
-        .and_then(|text| segment_of(&text))
-    else {
+    let Some(segment) = fs::read_to_string(data.join("postmaster.pid")).ok().and_then(|text| segment_of(&text)) else {
         return;
     };
     drop(

@@ -26,9 +26,7 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
         .unwrap_or_else(PoisonError::into_inner)
         .send(Order { command, reply })
         .map_err(|_| io::Error::other("the thread that starts servers could not be started"))?;
-    answer
-        .recv()
-        .map_err(|_| io::Error::other("the thread that starts servers ended"))?
+    answer.recv().map_err(|_| io::Error::other("the thread that starts servers ended"))?
 }
 
 /// Makes `program` die with us if this system has a way to say so.
@@ -59,11 +57,7 @@ pub(crate) fn has_setpriv() -> bool {
 fn start_thread() -> Mutex<Sender<Order>> {
     let (orders, inbox) = mpsc::channel();
     // Without a thread the inbox is dropped here, and `spawn` reports it.
-    drop(
-        thread::Builder::new()
-            .name("testkit-spawner".to_owned())
-            .spawn(move || serve(&inbox)),
-    );
+    drop(thread::Builder::new().name("testkit-spawner".to_owned()).spawn(move || serve(&inbox)));
     Mutex::new(orders)
 }
 

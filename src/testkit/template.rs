@@ -32,28 +32,19 @@ impl Template {
     /// Makes the template, or finds the one that an earlier run made.
     ///
     /// Cancelling leaves no half-made template: it gets its name when it is whole.
-    pub(crate) async fn ensure(
-        bin: &Path,
-        user: RunAs,
-        patience: Duration,
-    ) -> Result<Self, TestkitError> {
+    pub(crate) async fn ensure(bin: &Path, user: RunAs, patience: Duration) -> Result<Self, TestkitError> {
         let folder = home::shared("templates")?;
         let key = format!("{}-{}-{FORMAT}", version(bin)?, user.uid());
         let data = folder.join(&key);
         let lock = folder.join(format!("{key}.lock"));
         if !is_whole(&data) {
-            let _exclusive =
-                locked(&lock, FlockOperation::NonBlockingLockExclusive, patience).await?;
+            let _exclusive = locked(&lock, FlockOperation::NonBlockingLockExclusive, patience).await?;
             if !is_whole(&data) {
                 make(bin, user, patience, &folder, &data).await?;
             }
         }
         let shared = locked(&lock, FlockOperation::NonBlockingLockShared, patience).await?;
-        Ok(Self {
-            data,
-            user,
-            _lock: shared,
-        })
+        Ok(Self { data, user, _lock: shared })
     }
 
     /// Copies the template to `data`; blocks for as long as the disk takes.
@@ -65,12 +56,7 @@ impl Template {
 /// Runs `initdb` for a cluster with a system identifier of its own.
 ///
 /// Cancelling kills `initdb` and leaves a part of the folder.
-pub(crate) async fn initdb(
-    bin: &Path,
-    user: RunAs,
-    patience: Duration,
-    data: &Path,
-) -> Result<(), TestkitError> {
+pub(crate) async fn initdb(bin: &Path, user: RunAs, patience: Duration, data: &Path) -> Result<(), TestkitError> {
     home::make_folder(data)?;
     user.own(data)?;
     let log = data.with_extension("initdb.log");
@@ -89,9 +75,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, user: RunAs) -> Result<(), Tes
     for entry in fs::read_dir(from).map_err(TestkitError::folder("read", from))? {
         let entry = entry.map_err(TestkitError::folder("read", from))?;
         let (source, copy) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry
-            .file_type()
-            .map_err(TestkitError::folder("look at", &source))?;
+        let kind = entry.file_type().map_err(TestkitError::folder("look at", &source))?;
         if kind.is_dir() {
             copy_folder(&source, &copy, user)?;
         } else {
@@ -100,19 +84,12 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, user: RunAs) -> Result<(), Tes
         }
     }
     // PostgreSQL refuses a data folder that others may enter.
-    fs::set_permissions(to, fs::Permissions::from_mode(0o700))
-        .map_err(TestkitError::folder("close to others", to))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).map_err(TestkitError::folder("close to others", to))?;
     user.own(to)
 }
 
 /// Makes the template beside its place and then moves it there in one step.
-async fn make(
-    bin: &Path,
-    user: RunAs,
-    patience: Duration,
-    folder: &Path,
-    data: &Path,
-) -> Result<(), TestkitError> {
+async fn make(bin: &Path, user: RunAs, patience: Duration, folder: &Path, data: &Path) -> Result<(), TestkitError> {
     drop(fs::remove_dir_all(data));
     let scratch = tempfile::Builder::new()
         .prefix("building-")
@@ -154,11 +131,7 @@ fn count_files(folder: &Path) -> usize {
     })
 }
 
-async fn locked(
-    path: &Path,
-    how: FlockOperation,
-    patience: Duration,
-) -> Result<File, TestkitError> {
+async fn locked(path: &Path, how: FlockOperation, patience: Duration) -> Result<File, TestkitError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -185,13 +158,9 @@ fn version(bin: &Path) -> Result<String, TestkitError> {
     let output = Command::new(&program)
         .arg("--version")
         .output()
-        .map_err(|source| TestkitError::Spawn {
-            command: format!("{} --version", program.display()),
-            source,
-        })?;
+        .map_err(|source| TestkitError::Spawn { command: format!("{} --version", program.display()), source })?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let words = text
-        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.')
-        .filter(|word| !word.is_empty());
+    let words =
+        text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.').filter(|word| !word.is_empty());
     Ok(words.collect::<Vec<_>>().join("-"))
 }

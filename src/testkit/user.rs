@@ -36,8 +36,7 @@ impl RunAs {
 
     /// The number that tells templates of different users apart.
     pub(crate) fn uid(self) -> u32 {
-        self.ids
-            .map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
+        self.ids.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
     }
 
     /// Makes `command` run under this identity.

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater::testkit::history::{
-    Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check,
-};
+use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -82,21 +80,11 @@ impl Model {
                 let version = chain.len() as u64;
                 if told {
                     self.history.finish(at, write, Outcome::committed(version));
-                    let known = Known {
-                        write,
-                        key,
-                        since: now,
-                    };
+                    let known = Known { write, key, since: now };
                     self.told.push(known);
                     self.own.entry(session).or_default().push(known);
                 } else {
-                    self.history.finish(
-                        at,
-                        write,
-                        Outcome::Unknown {
-                            version: Some(version),
-                        },
-                    );
+                    self.history.finish(at, write, Outcome::Unknown { version: Some(version) });
                 }
             }
             Step::Read { session, key, pick } => self.read(now, session, key, pick),
@@ -104,12 +92,7 @@ impl Model {
                 self.history.hand(at, SessionId(from), SessionId(to));
                 let unexcused = |known: &&Known| !self.excused(from, known);
                 let handed = self.own.get(&from).into_iter().flatten().filter(unexcused);
-                let handed: Vec<Known> = handed
-                    .map(|known| Known {
-                        since: now,
-                        ..*known
-                    })
-                    .collect();
+                let handed: Vec<Known> = handed.map(|known| Known { since: now, ..*known }).collect();
                 self.own.entry(to).or_default().extend(handed);
             }
             Step::Report { session } => {
@@ -132,17 +115,11 @@ impl Model {
 
     fn read(&mut self, now: usize, session: u64, key: u64, pick: usize) {
         let at = now as u64;
-        let ask = Ask {
-            latest: true,
-            ..Ask::session().monotonic()
-        };
+        let ask = Ask { latest: true, ..Ask::session().monotonic() };
         let read = self.history.read(at, SessionId(session), KeyId(key), ask);
         let values = self.values.entry(key).or_default();
         // The absent row is one more value.
-        let led_to = values
-            .get(pick % (values.len() + 1))
-            .cloned()
-            .unwrap_or_default();
+        let led_to = values.get(pick % (values.len() + 1)).cloned().unwrap_or_default();
         let seen = match led_to.last() {
             Some(&write) => Seen::row(led_to.len() as u64, write, Rung::Local),
             None => Seen::absent(Rung::Local),
@@ -151,11 +128,7 @@ impl Model {
         for kind in self.broken(session, key, &led_to) {
             *self.expected.entry(kind).or_default() += 1;
         }
-        let saw = led_to.into_iter().map(|write| Known {
-            write,
-            key,
-            since: now,
-        });
+        let saw = led_to.into_iter().map(|write| Known { write, key, since: now });
         self.seen.entry(session).or_default().extend(saw);
     }
 
@@ -165,38 +138,18 @@ impl Model {
             false => Some(kind),
             true => (!self.excused(session, known)).then_some(Kind::LossPaperedOver),
         };
-        let of =
-            |known: &BTreeMap<u64, Vec<Known>>| known.get(&session).cloned().unwrap_or_default();
+        let of = |known: &BTreeMap<u64, Vec<Known>>| known.get(&session).cloned().unwrap_or_default();
         let mut broken = BTreeSet::new();
-        broken.extend(
-            of(&self.own)
-                .iter()
-                .filter(missed)
-                .filter_map(|known| judge(known, Kind::ReadYourWrites)),
-        );
-        broken.extend(
-            of(&self.seen)
-                .iter()
-                .filter(missed)
-                .filter_map(|known| judge(known, Kind::MonotonicReads)),
-        );
+        broken.extend(of(&self.own).iter().filter(missed).filter_map(|known| judge(known, Kind::ReadYourWrites)));
+        broken.extend(of(&self.seen).iter().filter(missed).filter_map(|known| judge(known, Kind::MonotonicReads)));
         let stands = |known: &&Known| !self.lost.contains_key(&known.write);
-        broken.extend(
-            self.told
-                .iter()
-                .filter(missed)
-                .filter(stands)
-                .map(|_| Kind::Latest),
-        );
+        broken.extend(self.told.iter().filter(missed).filter(stands).map(|_| Kind::Latest));
         broken
     }
 
     fn excused(&self, session: u64, known: &Known) -> bool {
         let reported = self.reported.get(&session);
-        self.lost
-            .get(&known.write)
-            .is_some_and(|lost| reported > Some(lost))
-            && reported > Some(&known.since)
+        self.lost.get(&known.write).is_some_and(|lost| reported > Some(lost)) && reported > Some(&known.since)
     }
 }
 

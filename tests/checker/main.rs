@@ -27,14 +27,7 @@ type Family = &'static [(&'static str, &'static str)];
 
 /// After these limits faults are healed at 1000, and operations begun after 1100 may take 200.
 fn limits() -> Limits {
-    Limits {
-        liveness: Some(Liveness {
-            healed_at: 1_000,
-            grace: 100,
-            bound: 200,
-        }),
-        ..Limits::default()
-    }
+    Limits { liveness: Some(Liveness { healed_at: 1_000, grace: 100, bound: 200 }), ..Limits::default() }
 }
 
 fn all_good(family: Family) {
@@ -48,16 +41,9 @@ fn all_good(family: Family) {
 fn all_bad(kind: Kind, family: Family) {
     for (name, text) in family {
         let verdict = check(&notation::history(text), &limits());
-        assert_eq!(
-            verdict.counts(),
-            &BTreeMap::from([(kind, 1)]),
-            "{name}\n  {text}\n{verdict}"
-        );
+        assert_eq!(verdict.counts(), &BTreeMap::from([(kind, 1)]), "{name}\n  {text}\n{verdict}");
         for violation in verdict.violations() {
-            assert!(
-                violation.to_string().starts_with(&kind.to_string()),
-                "{name}: {violation}"
-            );
+            assert!(violation.to_string().starts_with(&kind.to_string()), "{name}: {violation}");
         }
     }
 }
@@ -95,17 +81,8 @@ fn there_are_a_hundred_of_each() {
     ];
     let count = |families: &[Family]| families.iter().map(|family| family.len()).sum::<usize>();
     println!("{} good, {} bad", count(&good), count(&bad));
-    assert!(
-        count(&good) >= 100 && count(&bad) >= 100,
-        "{} good, {} bad",
-        count(&good),
-        count(&bad)
-    );
-    let mut texts: Vec<&str> = good
-        .iter()
-        .chain(&bad)
-        .flat_map(|f| f.iter().map(|(_, text)| *text))
-        .collect();
+    assert!(count(&good) >= 100 && count(&bad) >= 100, "{} good, {} bad", count(&good), count(&bad));
+    let mut texts: Vec<&str> = good.iter().chain(&bad).flat_map(|f| f.iter().map(|(_, text)| *text)).collect();
     let written = texts.len();
     texts.sort_unstable();
     texts.dedup();

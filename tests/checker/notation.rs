@@ -34,9 +34,7 @@ pub(super) fn history(text: &str) -> History {
             at = number(time);
             continue;
         }
-        let (begin, end) = statement
-            .split_once('=')
-            .map_or((statement, None), |(begin, end)| (begin, Some(end)));
+        let (begin, end) = statement.split_once('=').map_or((statement, None), |(begin, end)| (begin, Some(end)));
         let words: Vec<&str> = begin.split_whitespace().collect();
         match words.as_slice() {
             ["close"] => history.close(at),
@@ -74,20 +72,13 @@ pub(super) fn history(text: &str) -> History {
 }
 
 fn statements(text: &str) -> impl Iterator<Item = &str> {
-    text.split(';')
-        .map(str::trim)
-        .filter(|statement| !statement.is_empty())
+    text.split(';').map(str::trim).filter(|statement| !statement.is_empty())
 }
 
 /// Identities are dealt in the order of invocation, so that a value can name a write that begins later.
 fn names(text: &str) -> BTreeMap<&str, OpId> {
     let invoked = statements(text).filter_map(|statement| {
-        let words: Vec<&str> = statement
-            .split('=')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
+        let words: Vec<&str> = statement.split('=').next().unwrap_or_default().split_whitespace().collect();
         match words.as_slice() {
             ["replaced", ..] => None,
             [_, name, _] if name.starts_with('w') => Some(*name),
@@ -98,25 +89,16 @@ fn names(text: &str) -> BTreeMap<&str, OpId> {
     invoked.zip((0..).map(OpId)).collect()
 }
 
-fn finish(
-    history: &mut History,
-    names: &BTreeMap<&str, OpId>,
-    at: u64,
-    name: &str,
-    end: Option<&str>,
-) {
+fn finish(history: &mut History, names: &BTreeMap<&str, OpId>, at: u64, name: &str, end: Option<&str>) {
     let Some(end) = end else { return };
     let words: Vec<&str> = end.split_whitespace().collect();
     let outcome = match words.as_slice() {
         ["ok", version] => Outcome::committed(number(version)),
-        ["ok", version, position] => Outcome::Committed {
-            version: number(version),
-            position: Some(number(position.trim_start_matches('p'))),
-        },
+        ["ok", version, position] => {
+            Outcome::Committed { version: number(version), position: Some(number(position.trim_start_matches('p'))) }
+        }
         ["info"] => Outcome::Unknown { version: None },
-        ["info", version] => Outcome::Unknown {
-            version: Some(number(version)),
-        },
+        ["info", version] => Outcome::Unknown { version: Some(number(version)) },
         ["fail"] if name.starts_with('w') => Outcome::RolledBack,
         ["fail"] => Outcome::Failed,
         [value, labels @ ..] => Outcome::Saw(seen(names, value, labels)),
@@ -127,9 +109,7 @@ fn finish(
 
 fn seen(names: &BTreeMap<&str, OpId>, value: &str, labels: &[&str]) -> Seen {
     let mut seen = Seen::absent(Rung::Local);
-    let (version, write) = value
-        .split_once(':')
-        .map_or((value, None), |(version, write)| (version, Some(write)));
+    let (version, write) = value.split_once(':').map_or((value, None), |(version, write)| (version, Some(write)));
     seen.version = number(version);
     seen.write = write.map(|write| op(names, write));
     for label in labels {
@@ -150,14 +130,8 @@ fn ask(words: &str) -> Ask {
         "none" => ask,
         "session" => ask.own_writes(),
         "mono" => ask.monotonic(),
-        "latest" => Ask {
-            latest: true,
-            ..ask
-        },
-        bound => Ask {
-            within: Some(number(bound.trim_start_matches("within"))),
-            ..ask
-        },
+        "latest" => Ask { latest: true, ..ask },
+        bound => Ask { within: Some(number(bound.trim_start_matches("within"))), ..ask },
     })
 }
 
@@ -179,7 +153,5 @@ fn letter(name: &str) -> u64 {
 }
 
 fn number(text: &str) -> u64 {
-    text.trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("{text:?} is no number"))
+    text.trim().parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use highwater::testkit::history::{
-    Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check,
-};
+use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check};
 use proptest::prelude::*;
 
 /// A store of one version chain for each key, which answers some reads from the past.
@@ -19,12 +17,7 @@ struct Store {
 
 impl Store {
     fn new(seed: u64, keys: u64, lag: u64) -> Self {
-        Self {
-            random: seed | 1,
-            chains: BTreeMap::new(),
-            keys,
-            lag,
-        }
+        Self { random: seed | 1, chains: BTreeMap::new(), keys, lag }
     }
 
     /// A number below `bound`, by xorshift.
@@ -50,14 +43,9 @@ impl Store {
                 let behind = self.below(self.lag + 1);
                 let chain = self.chains.entry(key.0).or_default();
                 let version = (chain.len() as u64).saturating_sub(behind);
-                let write = version
-                    .checked_sub(1)
-                    .and_then(|place| chain.get(place as usize))
-                    .copied();
-                let seen = write.map_or_else(
-                    || Seen::absent(Rung::Replica),
-                    |write| Seen::row(version, write, Rung::Replica),
-                );
+                let write = version.checked_sub(1).and_then(|place| chain.get(place as usize)).copied();
+                let seen =
+                    write.map_or_else(|| Seen::absent(Rung::Replica), |write| Seen::row(version, write, Rung::Replica));
                 history.finish(at + 5, read, Outcome::Saw(seen));
             }
         }
@@ -66,12 +54,7 @@ impl Store {
 }
 
 fn everything() -> Ask {
-    Ask {
-        own_writes: true,
-        monotonic: true,
-        within: Some(100),
-        latest: true,
-    }
+    Ask { own_writes: true, monotonic: true, within: Some(100), latest: true }
 }
 
 proptest! {
@@ -143,8 +126,7 @@ fn by_the_letter(history: &History, kind: Kind) -> u64 {
 
 #[test]
 fn the_time_grows_as_n_log_n() {
-    let histories =
-        [50_000, 100_000].map(|ops| Store::new(7, ops / 100, 1).run(ops, 64, everything()));
+    let histories = [50_000, 100_000].map(|ops| Store::new(7, ops / 100, 1).run(ops, 64, everything()));
     // In turns, and the fastest of each: what the neighbours on the machine disturb least.
     let mut fastest = [f64::MAX; 2];
     for _ in 0..5 {
@@ -152,24 +134,15 @@ fn the_time_grows_as_n_log_n() {
             *fastest = fastest.min(time(history).as_secs_f64());
         }
     }
-    println!(
-        "50,000 operations {:.3} s, 100,000 operations {:.3} s",
-        fastest[0], fastest[1]
-    );
+    println!("50,000 operations {:.3} s, 100,000 operations {:.3} s", fastest[0], fastest[1]);
     // 2 x log 100,000 / log 50,000 is 2.1; a quadratic checker would take 4 times as long.
     let ratio = fastest[1] / fastest[0];
     println!("ratio {ratio:.2}");
-    assert!(
-        ratio < 3.2,
-        "twice the operations took {ratio:.2} times as long"
-    );
+    assert!(ratio < 3.2, "twice the operations took {ratio:.2} times as long");
 }
 
 fn time(history: &History) -> Duration {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this measures the checker itself, in real time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this measures the checker itself, in real time")]
     let begun = std::time::Instant::now();
     let verdict = check(history, &Limits::default());
     let took = begun.elapsed();

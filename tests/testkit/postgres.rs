@@ -53,10 +53,7 @@ async fn delays_what_a_replica_applies() -> Result {
     assert_eq!(rows(replica).await?, 1);
     replica.wait_for_catchup(primary).await?;
     let late = begun.elapsed();
-    assert!(
-        late > Duration::from_millis(1_450),
-        "applied after {late:?}"
-    );
+    assert!(late > Duration::from_millis(1_450), "applied after {late:?}");
     assert_eq!(rows(replica).await?, 2);
 
     // Ending the delay also frees the commit that waits under it.
@@ -97,10 +94,7 @@ async fn freezes_and_thaws() -> Result {
     let primary = cluster.primary();
     let session = primary.connect().await?;
     primary.freeze().await?;
-    assert!(
-        hangs(session.simple_query("select 1")).await,
-        "an old session"
-    );
+    assert!(hangs(session.simple_query("select 1")).await, "an old session");
     assert!(hangs(primary.connect()).await, "a new session");
     assert!(!session.is_closed());
     primary.thaw().await?;
@@ -153,10 +147,7 @@ async fn a_primary_that_stopped_cleanly_can_follow_its_heir() -> Result {
 #[tokio::test]
 async fn has_an_identity_of_its_own_on_request() -> Result {
     let begun = Instant::now();
-    let fresh = Cluster::builder()
-        .replicas(1)
-        .fresh_identity()
-        .durable(true);
+    let fresh = Cluster::builder().replicas(1).fresh_identity().durable(true);
     let fresh = fresh.config("max_connections", "50").start().await?;
     println!("fresh primary + 1 replica: {:?}", begun.elapsed());
     let common = start(0).await?;
@@ -176,17 +167,9 @@ async fn changes_settings_of_running_nodes() -> Result {
     node.configure("work_mem", "7MB").await?;
     assert_eq!(node.value("show work_mem").await?.as_deref(), Some("7MB"));
     let error = node.configure("max_connections", "30").await;
-    assert!(
-        error
-            .expect_err("it needs a restart")
-            .to_string()
-            .contains("restart")
-    );
+    assert!(error.expect_err("it needs a restart").to_string().contains("restart"));
     node.restart().await?;
-    assert_eq!(
-        node.value("show max_connections").await?.as_deref(),
-        Some("30")
-    );
+    assert_eq!(node.value("show max_connections").await?.as_deref(), Some("30"));
     let (_one, _two) = (node.connect().await?, node.connect().await?);
     assert_eq!(node.terminate_backends().await?, 2);
     Ok(())
@@ -198,10 +181,7 @@ async fn explains_a_failed_start() {
     let error = cluster.start().await.expect_err("PostgreSQL refuses");
     assert!(error.is_exited());
     let text = error.to_string();
-    assert!(
-        text.contains("postgres -D") && text.contains("nonsense"),
-        "{text}"
-    );
+    assert!(text.contains("postgres -D") && text.contains("nonsense"), "{text}");
     let TestkitError::Exited { log, .. } = error else {
         panic!("{text}");
     };
@@ -213,18 +193,13 @@ async fn explains_a_failed_start() {
 #[tokio::test]
 async fn waits_for_a_synchronous_replica() -> Result {
     let cluster = Cluster::builder().replicas(1).durable(true);
-    let cluster = cluster
-        .config("synchronous_standby_names", "replica0")
-        .start()
-        .await?;
+    let cluster = cluster.config("synchronous_standby_names", "replica0").start().await?;
     let (primary, replica) = (cluster.primary(), cluster.replica(0));
     primary.execute("create table t (n int)").await?;
     replica.freeze().await?;
     assert!(hangs(primary.execute("insert into t values (1)")).await);
     replica.thaw().await?;
-    primary
-        .poll_query_until("select count(*) > 0 from t")
-        .await?;
+    primary.poll_query_until("select count(*) > 0 from t").await?;
     Ok(())
 }
 
@@ -238,9 +213,8 @@ async fn a_pooler_passes_and_changes_its_target() -> Result {
     let (primary, replica) = (cluster.primary(), cluster.replica(0));
     let pooler = PgBouncer::start(&[primary, replica]).await?;
     let in_recovery = async |url: String| {
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-            .await
-            .expect("the pooler accepts");
+        let (client, connection) =
+            tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("the pooler accepts");
         tokio::spawn(connection);
         let row = client.query_typed("select pg_is_in_recovery()", &[]).await;
         row.expect("the node answers")[0].get::<_, bool>(0)
@@ -250,10 +224,7 @@ async fn a_pooler_passes_and_changes_its_target() -> Result {
     pooler.retarget(replica).await?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !in_recovery(pooler.url()).await {
-        assert!(
-            Instant::now() < deadline,
-            "the pooler never changed its target"
-        );
+        assert!(Instant::now() < deadline, "the pooler never changed its target");
         sleep(Duration::from_millis(20)).await;
     }
     Ok(())

@@ -35,9 +35,7 @@ async fn echo() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
 }
 
 async fn open(proxy: &Proxy) -> TcpStream {
-    TcpStream::connect(proxy.address())
-        .await
-        .expect("the proxy accepts")
+    TcpStream::connect(proxy.address()).await.expect("the proxy accepts")
 }
 
 /// Sends `text` and returns what comes back; empty is the end of the connection.
@@ -98,11 +96,7 @@ async fn a_blackhole_swallows_in_the_directions_asked_for() -> Result {
     assert!(hangs(ask(&mut stream, "two")).await);
     assert_eq!(reports.recv().await.as_deref(), Some(&b"two"[..]));
     proxy.heal().await?;
-    assert_eq!(
-        ask(&mut stream, "three").await,
-        "",
-        "it has a hole, so it is closed"
-    );
+    assert_eq!(ask(&mut stream, "three").await, "", "it has a hole, so it is closed");
     assert_eq!(reports.recv().await.as_deref(), Some(&b""[..]));
 
     let mut stream = open(&proxy).await;
@@ -110,15 +104,9 @@ async fn a_blackhole_swallows_in_the_directions_asked_for() -> Result {
     assert_eq!(reports.recv().await.as_deref(), Some(&b"four"[..]));
     proxy.blackhole();
     assert!(hangs(ask(&mut stream, "five")).await);
-    assert!(
-        hangs(ask(&mut open(&proxy).await, "six")).await,
-        "accepted and swallowed"
-    );
+    assert!(hangs(ask(&mut open(&proxy).await, "six")).await, "accepted and swallowed");
     drop(stream);
-    assert!(
-        hangs(reports.recv()).await,
-        "the server learns nothing, not even the end"
-    );
+    assert!(hangs(reports.recv()).await, "the server learns nothing, not even the end");
     Ok(())
 }
 
@@ -131,10 +119,7 @@ async fn a_stall_keeps_what_was_sent() -> Result {
     assert!(hangs(ask(&mut stream, "held")).await);
     proxy.heal().await?;
     let mut bytes = [0; 4];
-    stream
-        .read_exact(&mut bytes)
-        .await
-        .expect("it arrives late");
+    stream.read_exact(&mut bytes).await.expect("it arrives late");
     assert_eq!(&bytes, b"held");
     Ok(())
 }
@@ -182,10 +167,7 @@ async fn loses_a_commit_or_only_the_news_of_it() -> Result {
     let proxy = Proxy::start(primary.address()).await?;
     for round in 0..20 {
         let client = client_of(&proxy).await;
-        client
-            .batch_execute("begin; insert into t values (2)")
-            .await
-            .expect("insert");
+        client.batch_execute("begin; insert into t values (2)").await.expect("insert");
         let before = rows(primary).await?;
         let applied = round % 2 == 0;
         if applied {
@@ -193,16 +175,9 @@ async fn loses_a_commit_or_only_the_news_of_it() -> Result {
         } else {
             proxy.cut_before(b"COMMIT");
         }
-        let error = client
-            .batch_execute("COMMIT")
-            .await
-            .expect_err("no answer comes");
+        let error = client.batch_execute("COMMIT").await.expect_err("no answer comes");
         assert!(error.is_closed() || error.code().is_none(), "{error}");
-        assert_eq!(
-            rows(primary).await?,
-            before + u32::from(applied),
-            "round {round}"
-        );
+        assert_eq!(rows(primary).await?, before + u32::from(applied), "round {round}");
         assert_eq!(proxy.traps_sprung(), round + 1);
     }
     Ok(())

@@ -9,11 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Result, hangs};
 
 async fn set(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
-    redis::cmd("SET")
-        .arg("k")
-        .arg("v")
-        .exec_async(connection)
-        .await
+    redis::cmd("SET").arg("k").arg("v").exec_async(connection).await
 }
 
 async fn get(connection: &mut MultiplexedConnection) -> redis::RedisResult<Option<String>> {
@@ -34,13 +30,7 @@ async fn forgets_everything_when_killed() -> Result {
     set(&mut old).await.expect("set");
     server.kill().await?;
     assert!(get(&mut old).await.is_err());
-    assert!(
-        server
-            .connect()
-            .await
-            .expect_err("it is dead")
-            .is_not_running()
-    );
+    assert!(server.connect().await.expect_err("it is dead").is_not_running());
     server.start_again().await?;
     assert_eq!(server.port(), port);
     let mut new = server.connect().await?;
@@ -72,21 +62,12 @@ async fn takes_limits_passwords_and_users() -> Result {
         .start()
         .await?;
     let mut connection = server.connect().await?;
-    let limit: (String, String) = redis::cmd("CONFIG")
-        .arg(&["GET", "maxmemory"])
-        .query_async(&mut connection)
-        .await
-        .expect("limit");
+    let limit: (String, String) =
+        redis::cmd("CONFIG").arg(&["GET", "maxmemory"]).query_async(&mut connection).await.expect("limit");
     assert_eq!(limit.1, "4194304");
     let worker = redis::Client::open(server.url_as("worker", "pass")).expect("url");
-    let mut worker = worker
-        .get_multiplexed_async_connection()
-        .await
-        .expect("login");
-    let publish = redis::cmd("PUBLISH")
-        .arg(&["c", "m"])
-        .exec_async(&mut worker)
-        .await;
+    let mut worker = worker.get_multiplexed_async_connection().await.expect("login");
+    let publish = redis::cmd("PUBLISH").arg(&["c", "m"]).exec_async(&mut worker).await;
     assert!(publish.is_err(), "the user has no channels");
     Ok(())
 }
@@ -103,10 +84,7 @@ async fn replicates_and_fails_over() -> Result {
         assert!(Instant::now() < deadline, "{}", replica.log_tail());
         sleep(Duration::from_millis(20)).await;
     }
-    assert!(
-        set(&mut connection).await.is_err(),
-        "a replica is read-only"
-    );
+    assert!(set(&mut connection).await.is_err(), "a replica is read-only");
     primary.kill().await?;
     replica.promote().await?;
     set(&mut connection).await.expect("set");

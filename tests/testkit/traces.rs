@@ -55,12 +55,7 @@ async fn a_drop_leaves_nothing() -> Result {
     drop(cluster);
     println!("dropped in {:?}", begun.elapsed());
     assert_gone(&folder).await;
-    assert!(
-        node.start()
-            .await
-            .expect_err("its cluster is gone")
-            .is_not_running()
-    );
+    assert!(node.start().await.expect_err("its cluster is gone").is_not_running());
     Ok(())
 }
 
@@ -72,15 +67,10 @@ async fn a_panic_leaves_nothing_but_logs() {
         folder = cluster.folder().to_path_buf();
         panic!("on purpose");
     };
-    let outcome: std::thread::Result<()> =
-        std::panic::AssertUnwindSafe(doomed).catch_unwind().await;
+    let outcome: std::thread::Result<()> = std::panic::AssertUnwindSafe(doomed).catch_unwind().await;
     assert!(outcome.is_err());
     assert_gone(&folder).await;
-    let logs = folder
-        .parent()
-        .and_then(Path::parent)
-        .expect("a parent")
-        .join("logs");
+    let logs = folder.parent().and_then(Path::parent).expect("a parent").join("logs");
     let kept = logs.join(folder.file_name().expect("a name"));
     assert!(kept.join("primary.log").exists() && kept.join("replica0.log").exists());
     fs::remove_dir_all(kept).expect("the logs can go");
@@ -111,10 +101,7 @@ async fn victim() -> Result {
 
 #[tokio::test]
 async fn a_killed_test_takes_its_servers_along() -> Result {
-    let found = Command::new("setpriv")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
+    let found = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
         println!("skipped: setpriv is not installed");
         return Ok(());

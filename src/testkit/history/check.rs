@@ -17,19 +17,13 @@ pub fn check(history: &History, limits: &Limits) -> Verdict {
     let mut tally = tally::count(history, &fates);
     well_formed(history, &fates, &mut findings);
     for (one, other) in fates.twins() {
-        findings.add(Kind::ForkedHistory, other, Some(one), || {
-            "Both made the same version".to_owned()
-        });
+        findings.add(Kind::ForkedHistory, other, Some(one), || "Both made the same version".to_owned());
     }
     Walk::new(history, &fates, &mut findings, &mut tally).run();
     if let Some(limits) = &limits.liveness {
         liveness::check(history, limits, &mut findings, &mut tally);
     }
-    Verdict {
-        violations: findings.kept,
-        counts: findings.counts,
-        tally,
-    }
+    Verdict { violations: findings.kept, counts: findings.counts, tally }
 }
 
 fn well_formed(history: &History, fates: &Fates, findings: &mut Findings<'_>) {
@@ -38,21 +32,12 @@ fn well_formed(history: &History, fates: &Fates, findings: &mut Findings<'_>) {
     }
     for op in history.ops() {
         if matches!(op.outcome(), Some(Outcome::Committed { version: 0, .. })) {
-            findings.malformed(&format!(
-                "{} was told version 0, which is that of an absent row",
-                op.id
-            ));
+            findings.malformed(&format!("{} was told version 0, which is that of an absent row", op.id));
         }
     }
-    for &(write, version) in history
-        .replacements()
-        .iter()
-        .flat_map(|replaced| &replaced.lost)
-    {
+    for &(write, version) in history.replacements().iter().flat_map(|replaced| &replaced.lost) {
         if fates.version(write) != Some(version) {
-            findings.malformed(&format!(
-                "{write} is said to be lost as version {version}, which it did not make"
-            ));
+            findings.malformed(&format!("{write} is said to be lost as version {version}, which it did not make"));
         }
     }
 }

@@ -19,11 +19,7 @@ impl History {
         for (index, event) in self.events().iter().enumerate() {
             let line = self.line(event, &mut processes).unwrap_or_default();
             // Writing to a string cannot fail.
-            let _ = writeln!(
-                edn,
-                "{{:index {index}, :time {}, {line}}}",
-                event.at.saturating_mul(1000)
-            );
+            let _ = writeln!(edn, "{{:index {index}, :time {}, {line}}}", event.at.saturating_mul(1000));
         }
         edn
     }
@@ -32,11 +28,7 @@ impl History {
         Some(match event.what {
             What::Invoked(id) => {
                 let op = self.op(id)?;
-                format!(
-                    ":process {}, :type :invoke, :f :txn, :value {}",
-                    processes.take(op),
-                    value(op, None)
-                )
+                format!(":process {}, :type :invoke, :f :txn, :value {}", processes.take(op), value(op, None))
             }
             What::Finished(id) => {
                 let op = self.op(id)?;
@@ -56,16 +48,8 @@ impl History {
             What::Handed { from, to } => nemesis("handed", format_args!("[{} {}]", from.0, to.0)),
             What::Reported(session) => nemesis("loss-reported", session.0),
             What::Replaced(which) => {
-                let lost = self
-                    .replacements()
-                    .get(which)?
-                    .lost
-                    .iter()
-                    .map(|(op, _)| op.0.to_string());
-                nemesis(
-                    "replaced",
-                    format_args!("[{}]", lost.collect::<Vec<_>>().join(" ")),
-                )
+                let lost = self.replacements().get(which)?.lost.iter().map(|(op, _)| op.0.to_string());
+                nemesis("replaced", format_args!("[{}]", lost.collect::<Vec<_>>().join(" ")))
             }
         })
     }
@@ -92,16 +76,8 @@ fn more(outcome: Outcome) -> String {
     match outcome {
         Outcome::Committed { version, .. } => format!(", :version {version}"),
         Outcome::Saw(seen) => {
-            let stale = if seen.labelled_stale {
-                ", :stale true"
-            } else {
-                ""
-            };
-            format!(
-                ", :version {}, :rung :{}{stale}",
-                seen.version,
-                seen.rung.name()
-            )
+            let stale = if seen.labelled_stale { ", :stale true" } else { "" };
+            format!(", :version {}, :rung :{}{stale}", seen.version, seen.rung.name())
         }
         _ => String::new(),
     }

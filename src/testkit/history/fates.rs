@@ -39,11 +39,7 @@ impl Fates {
             fates: versions(history),
             chains: BTreeMap::new(),
             cuts: BTreeMap::new(),
-            replaced_at: history
-                .replacements()
-                .iter()
-                .map(|replaced| replaced.index)
-                .collect(),
+            replaced_at: history.replacements().iter().map(|replaced| replaced.index).collect(),
         };
         fates.order();
         fates.lose_named(history);
@@ -60,8 +56,7 @@ impl Fates {
 
     /// Whether the value made by `value` (`None`: the absent row) has `write` among what led to it.
     pub(super) fn reflects(&self, value: Option<OpId>, write: OpId) -> bool {
-        let (Some(value), Some(write)) = (value.and_then(|value| self.get(value)), self.get(write))
-        else {
+        let (Some(value), Some(write)) = (value.and_then(|value| self.get(value)), self.get(write)) else {
             return false;
         };
         write.version <= value.version && share_an_era(write, value)
@@ -80,44 +75,27 @@ impl Fates {
     /// What is left of a lost value: the newest write below the point where its history was cut off.
     pub(super) fn stump(&self, write: OpId) -> Option<OpId> {
         let lost = self.get(write)?;
-        let cut = *self
-            .cuts
-            .get(&lost.key)?
-            .get(&lost.last_era.checked_add(1)?)?;
+        let cut = *self.cuts.get(&lost.key)?.get(&lost.last_era.checked_add(1)?)?;
         let stood = |id: &&OpId| {
             self.get(**id).is_some_and(|fate| {
-                fate.version < cut
-                    && fate.first_era <= lost.last_era
-                    && lost.last_era < fate.last_era
+                fate.version < cut && fate.first_era <= lost.last_era && lost.last_era < fate.last_era
             })
         };
-        self.chains
-            .get(&lost.key)?
-            .iter()
-            .rev()
-            .find(stood)
-            .copied()
+        self.chains.get(&lost.key)?.iter().rev().find(stood).copied()
     }
 
     /// Writes that hold one version of one key in one era, in pairs.
     pub(super) fn twins(&self) -> impl Iterator<Item = (OpId, OpId)> {
-        self.chains
-            .values()
-            .flat_map(|chain| chain.windows(2))
-            .filter_map(|pair| {
-                let &[one, other] = pair else { return None };
-                let (a, b) = (self.get(one)?, self.get(other)?);
-                (a.version == b.version && share_an_era(a, b)).then_some((one, other))
-            })
+        self.chains.values().flat_map(|chain| chain.windows(2)).filter_map(|pair| {
+            let &[one, other] = pair else { return None };
+            let (a, b) = (self.get(one)?, self.get(other)?);
+            (a.version == b.version && share_an_era(a, b)).then_some((one, other))
+        })
     }
 
     /// How many writes were lost.
     pub(super) fn lost(&self) -> u64 {
-        self.fates
-            .iter()
-            .flatten()
-            .filter(|fate| fate.last_era != usize::MAX)
-            .count() as u64
+        self.fates.iter().flatten().filter(|fate| fate.last_era != usize::MAX).count() as u64
     }
 
     fn get(&self, write: OpId) -> Option<&Fate> {
@@ -153,11 +131,7 @@ impl Fates {
                 let fate = fate.as_ref().filter(|fate| fate.last_era == usize::MAX)?;
                 let (evident, cuts) = (fate.evident?, self.cuts.get(&fate.key)?);
                 let cut = cuts.iter().find(|&(&replacement, &cut)| {
-                    fate.version >= cut
-                        && self
-                            .replaced_at
-                            .get(replacement - 1)
-                            .is_some_and(|&at| evident < at)
+                    fate.version >= cut && self.replaced_at.get(replacement - 1).is_some_and(|&at| evident < at)
                 });
                 cut.map(|(&replacement, _)| (id, replacement - 1))
             })
@@ -181,15 +155,9 @@ impl Fates {
             if a.version != b.version || a.last_era != usize::MAX || b.last_era != usize::MAX {
                 continue;
             }
-            let candidate = if told(other) {
-                unknown(one)
-            } else {
-                unknown(other).filter(|_| told(one))
-            };
+            let candidate = if told(other) { unknown(one) } else { unknown(other).filter(|_| told(one)) };
             let Some(op) = candidate else { continue };
-            let after = self
-                .replaced_at
-                .partition_point(|&at| at < op.invoked.index);
+            let after = self.replaced_at.partition_point(|&at| at < op.invoked.index);
             if after < self.replaced_at.len() {
                 found.push((op.id, after));
             }
@@ -212,9 +180,7 @@ impl Fates {
     }
 
     fn lose(&mut self, write: OpId, last_era: usize) {
-        let fate = slot(write)
-            .and_then(|slot| self.fates.get_mut(slot))
-            .and_then(Option::as_mut);
+        let fate = slot(write).and_then(|slot| self.fates.get_mut(slot)).and_then(Option::as_mut);
         let Some(fate) = fate else { return };
         fate.last_era = fate.last_era.min(last_era);
         let cuts = self.cuts.entry(fate.key).or_default();
@@ -230,25 +196,14 @@ fn share_an_era(a: &Fate, b: &Fate) -> bool {
 /// The versions that writes were told, or else were first seen with, or else were lost with.
 fn versions(history: &History) -> Vec<Option<Fate>> {
     let new = |key, version, evident| {
-        (version > 0).then_some(Fate {
-            key,
-            version,
-            evident,
-            first_era: 0,
-            last_era: usize::MAX,
-        })
+        (version > 0).then_some(Fate { key, version, evident, first_era: 0, last_era: usize::MAX })
     };
     let mut fates: Vec<Option<Fate>> = history
         .ops()
         .iter()
         .map(|op| match op.finished {
             Some((at, Outcome::Committed { version, .. })) => new(op.key, version, Some(at.index)),
-            Some((
-                _,
-                Outcome::Unknown {
-                    version: Some(version),
-                },
-            )) => new(op.key, version, None),
+            Some((_, Outcome::Unknown { version: Some(version) })) => new(op.key, version, None),
             _ => None,
         })
         .collect();
@@ -262,8 +217,7 @@ fn versions(history: &History) -> Vec<Option<Fate>> {
         let Some(write) = seen.write.and_then(|write| history.op(write)) else {
             continue;
         };
-        let made = matches!(write.call, Call::Write)
-            && !matches!(write.outcome(), Some(Outcome::RolledBack));
+        let made = matches!(write.call, Call::Write) && !matches!(write.outcome(), Some(Outcome::RolledBack));
         if !made || write.key != key || write.invoked.index > index {
             continue;
         }
@@ -278,11 +232,7 @@ fn versions(history: &History) -> Vec<Option<Fate>> {
             Some(_) => {}
         }
     }
-    for &(write, version) in history
-        .replacements()
-        .iter()
-        .flat_map(|replaced| &replaced.lost)
-    {
+    for &(write, version) in history.replacements().iter().flat_map(|replaced| &replaced.lost) {
         let Some(op) = history.op(write) else {
             continue;
         };

@@ -16,21 +16,10 @@ pub(super) struct Findings<'a> {
 
 impl<'a> Findings<'a> {
     pub(super) fn new(history: &'a History, kept_max: usize) -> Self {
-        Self {
-            history,
-            kept_max,
-            kept: Vec::new(),
-            counts: BTreeMap::new(),
-        }
+        Self { history, kept_max, kept: Vec::new(), counts: BTreeMap::new() }
     }
 
-    pub(super) fn add(
-        &mut self,
-        kind: Kind,
-        op: OpId,
-        against: Option<OpId>,
-        note: impl FnOnce() -> String,
-    ) {
+    pub(super) fn add(&mut self, kind: Kind, op: OpId, against: Option<OpId>, note: impl FnOnce() -> String) {
         self.push(kind, Some(op), against, note);
     }
 
@@ -38,22 +27,11 @@ impl<'a> Findings<'a> {
         self.push(Kind::Malformed, None, None, || note.to_owned());
     }
 
-    fn push(
-        &mut self,
-        kind: Kind,
-        op: Option<OpId>,
-        against: Option<OpId>,
-        note: impl FnOnce() -> String,
-    ) {
+    fn push(&mut self, kind: Kind, op: Option<OpId>, against: Option<OpId>, note: impl FnOnce() -> String) {
         *self.counts.entry(kind).or_default() += 1;
         if self.kept.len() < self.kept_max {
             let find = |id: Option<OpId>| id.and_then(|id| self.history.op(id)).copied();
-            self.kept.push(Violation {
-                kind,
-                op: find(op),
-                against: find(against),
-                note: note(),
-            });
+            self.kept.push(Violation { kind, op: find(op), against: find(against), note: note() });
         }
     }
 }

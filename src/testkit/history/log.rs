@@ -65,18 +65,13 @@ impl History {
     pub fn finish(&mut self, at: u64, op: OpId, outcome: Outcome) {
         let stamp = self.next_stamp(at);
         let Some(known) = slot(op).and_then(|slot| self.ops.get_mut(slot)) else {
-            return self
-                .misuses
-                .push(format!("{op} was finished and never begun"));
+            return self.misuses.push(format!("{op} was finished and never begun"));
         };
         if known.finished.is_some() {
             return self.misuses.push(format!("{op} was finished twice"));
         }
         if !outcome.suits(known.call) {
-            return self.misuses.push(format!(
-                "{op} is a {:?} and cannot end as {outcome:?}",
-                known.call
-            ));
+            return self.misuses.push(format!("{op} is a {:?} and cannot end as {outcome:?}", known.call));
         }
         known.finished = Some((stamp, outcome));
         self.record(at, What::Finished(op));
@@ -95,10 +90,7 @@ impl History {
     /// A failover is about to replace history. Add what it lost with [`History::lose`].
     pub fn replaced(&mut self, at: u64) -> Replacement {
         let index = self.events.len();
-        self.replacements.push(Replaced {
-            index,
-            lost: Vec::new(),
-        });
+        self.replacements.push(Replaced { index, lost: Vec::new() });
         let which = self.replacements.len() - 1;
         self.record(at, What::Replaced(which));
         Replacement(which)
@@ -107,13 +99,11 @@ impl History {
     /// Ground truth: `replacement` lost this write, which had made `version`, whenever it was begun or told (an old
     /// primary that nobody fenced goes on committing).
     pub fn lose(&mut self, replacement: Replacement, write: OpId, version: u64) {
-        let possible = self.op(write).is_some_and(|op| {
-            matches!(op.call, Call::Write) && !matches!(op.outcome(), Some(Outcome::RolledBack))
-        });
+        let possible = self
+            .op(write)
+            .is_some_and(|op| matches!(op.call, Call::Write) && !matches!(op.outcome(), Some(Outcome::RolledBack)));
         if !possible {
-            return self
-                .misuses
-                .push(format!("{write} is no write that could be lost"));
+            return self.misuses.push(format!("{write} is no write that could be lost"));
         }
         if let Some(replaced) = self.replacements.get_mut(replacement.0) {
             replaced.lost.push((write, version));
@@ -126,24 +116,15 @@ impl History {
     #[must_use]
     pub fn above(&self, key: KeyId, version: u64) -> Vec<(OpId, u64)> {
         let of_key = |write: &OpId| self.op(*write).is_some_and(|op| op.key == key);
-        let evident =
-            self.ops
-                .iter()
-                .filter(|op| op.key == key)
-                .filter_map(|op| match op.outcome()? {
-                    Outcome::Committed { version, .. } => Some((op.id, version)),
-                    Outcome::Saw(seen) => Some((seen.write?, seen.version)),
-                    _ => None,
-                });
-        let lost: BTreeSet<OpId> = self
-            .replacements
-            .iter()
-            .flat_map(|replaced| &replaced.lost)
-            .map(|lost| lost.0)
-            .collect();
-        let above: BTreeMap<OpId, u64> = evident
-            .filter(|(write, v)| *v > version && of_key(write) && !lost.contains(write))
-            .collect();
+        let evident = self.ops.iter().filter(|op| op.key == key).filter_map(|op| match op.outcome()? {
+            Outcome::Committed { version, .. } => Some((op.id, version)),
+            Outcome::Saw(seen) => Some((seen.write?, seen.version)),
+            _ => None,
+        });
+        let lost: BTreeSet<OpId> =
+            self.replacements.iter().flat_map(|replaced| &replaced.lost).map(|lost| lost.0).collect();
+        let above: BTreeMap<OpId, u64> =
+            evident.filter(|(write, v)| *v > version && of_key(write) && !lost.contains(write)).collect();
         above.into_iter().collect()
     }
 
@@ -197,23 +178,13 @@ impl History {
     fn invoke(&mut self, at: u64, session: SessionId, key: KeyId, call: Call) -> OpId {
         let id = OpId(self.ops.len() as u64);
         let invoked = self.next_stamp(at);
-        self.ops.push(Op {
-            id,
-            session,
-            key,
-            call,
-            invoked,
-            finished: None,
-        });
+        self.ops.push(Op { id, session, key, call, invoked, finished: None });
         self.record(at, What::Invoked(id));
         id
     }
 
     fn next_stamp(&self, at: u64) -> Stamp {
-        Stamp {
-            index: self.events.len(),
-            at,
-        }
+        Stamp { index: self.events.len(), at }
     }
 
     fn record(&mut self, at: u64, what: What) {

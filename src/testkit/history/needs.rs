@@ -21,11 +21,7 @@ pub(super) struct Needs(Vec<Need>);
 impl Needs {
     pub(super) fn raise(&mut self, fates: &Fates, need: Need) {
         let era = fates.last_era(need.write);
-        match self
-            .0
-            .iter_mut()
-            .find(|old| fates.last_era(old.write) == era)
-        {
+        match self.0.iter_mut().find(|old| fates.last_era(old.write) == era) {
             Some(old) if fates.version(old.write) < fates.version(need.write) => *old = need,
             Some(_) => {}
             None => self.0.push(need),
@@ -42,7 +38,6 @@ impl Needs {
 
     /// The needs that a value does not meet.
     pub(super) fn missed(&self, fates: &Fates, value: Option<OpId>) -> impl Iterator<Item = Need> {
-        self.iter()
-            .filter(move |need| !fates.reflects(value, need.write))
+        self.iter().filter(move |need| !fates.reflects(value, need.write))
     }
 }

@@ -70,28 +70,19 @@ impl Ask {
     /// Read your writes.
     #[must_use]
     pub fn session() -> Self {
-        Self {
-            own_writes: true,
-            ..Self::default()
-        }
+        Self { own_writes: true, ..Self::default() }
     }
 
     /// Bounded staleness alone; add [`Ask::own_writes`] where the reader has both.
     #[must_use]
     pub fn within(micros: u64) -> Self {
-        Self {
-            within: Some(micros),
-            ..Self::default()
-        }
+        Self { within: Some(micros), ..Self::default() }
     }
 
     /// Everything told before the read began.
     #[must_use]
     pub fn latest() -> Self {
-        Self {
-            latest: true,
-            ..Self::default()
-        }
+        Self { latest: true, ..Self::default() }
     }
 
     /// Asks for monotonic reads as well.
@@ -153,25 +144,13 @@ impl Seen {
     /// A row at `version`, made by `write`, not labelled.
     #[must_use]
     pub fn row(version: u64, write: OpId, rung: Rung) -> Self {
-        Self {
-            version,
-            write: Some(write),
-            rung,
-            labelled_stale: false,
-            position: None,
-        }
+        Self { version, write: Some(write), rung, labelled_stale: false, position: None }
     }
 
     /// No such row, not labelled.
     #[must_use]
     pub fn absent(rung: Rung) -> Self {
-        Self {
-            version: 0,
-            write: None,
-            rung,
-            labelled_stale: false,
-            position: None,
-        }
+        Self { version: 0, write: None, rung, labelled_stale: false, position: None }
     }
 
     /// Labels the answer as stale.
@@ -227,10 +206,7 @@ impl Outcome {
     /// A committed write whose position is not checked.
     #[must_use]
     pub fn committed(version: u64) -> Self {
-        Self::Committed {
-            version,
-            position: None,
-        }
+        Self::Committed { version, position: None }
     }
 
     pub(super) fn suits(&self, call: Call) -> bool {

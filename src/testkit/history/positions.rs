@@ -20,24 +20,12 @@ impl Positions {
     pub(super) fn of(history: &History, fates: &Fates) -> Self {
         let mut positions = Self {
             newest: BTreeMap::new(),
-            replaced_at: history
-                .replacements()
-                .iter()
-                .map(|replaced| replaced.index)
-                .collect(),
+            replaced_at: history.replacements().iter().map(|replaced| replaced.index).collect(),
         };
         let mut told = Vec::new();
         for op in history.ops() {
-            if let Some(Outcome::Committed {
-                position: Some(position),
-                ..
-            }) = op.outcome()
-            {
-                told.extend(
-                    positions
-                        .era(op)
-                        .map(|era| (position, op.id, (op.key, era))),
-                );
+            if let Some(Outcome::Committed { position: Some(position), .. }) = op.outcome() {
+                told.extend(positions.era(op).map(|era| (position, op.id, (op.key, era))));
             }
         }
         told.sort_unstable();

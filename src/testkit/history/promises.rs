@@ -99,10 +99,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         match (op.call, op.outcome()) {
             (_, Some(Outcome::Committed { .. })) => {
                 self.order(op, &owed);
-                let need = Need {
-                    write: op.id,
-                    since: index,
-                };
+                let need = Need { write: op.id, since: index };
                 self.sessions.told(self.fates, op.session, op.key, need);
                 self.told.entry(op.key).or_default().raise(self.fates, need);
             }
@@ -115,17 +112,9 @@ impl<'a, 'f> Walk<'a, 'f> {
     fn order(&mut self, write: &Op, owed: &Owed) {
         let stands = |id: OpId| self.fates.lost_at(id).is_none();
         let version = self.fates.version(write.id);
-        let above = owed
-            .told
-            .iter()
-            .find(|need| stands(need.write) && self.fates.version(need.write) > version);
+        let above = owed.told.iter().find(|need| stands(need.write) && self.fates.version(need.write) > version);
         if let Some(above) = above.filter(|_| stands(write.id)) {
-            self.findings.add(
-                Kind::ForkedHistory,
-                write.id,
-                Some(above.write),
-                String::new,
-            );
+            self.findings.add(Kind::ForkedHistory, write.id, Some(above.write), String::new);
         }
     }
 
@@ -141,24 +130,13 @@ impl<'a, 'f> Walk<'a, 'f> {
         } else {
             for Broken { kind, need } in broken {
                 self.findings.add(kind, read.id, Some(need.write), || {
-                    format!(
-                        "That was owed to {} from event {} on",
-                        read.session, need.since
-                    )
+                    format!("That was owed to {} from event {} on", read.session, need.since)
                 });
             }
         }
         self.position(read, seen);
         if let Some(write) = seen.write {
-            self.sessions.saw(
-                self.fates,
-                read.session,
-                read.key,
-                Need {
-                    write,
-                    since: index,
-                },
-            );
+            self.sessions.saw(self.fates, read.session, read.key, Need { write, since: index });
         }
     }
 
@@ -171,60 +149,27 @@ impl<'a, 'f> Walk<'a, 'f> {
             self.miss(index, read, seen, &owed.own, stale, &mut broken);
         }
         if ask.monotonic {
-            self.miss(
-                index,
-                read,
-                seen,
-                &owed.seen,
-                Some(Kind::MonotonicReads),
-                &mut broken,
-            );
+            self.miss(index, read, seen, &owed.seen, Some(Kind::MonotonicReads), &mut broken);
         }
         if let Some(bound) = ask.within {
             let mut old = Needs::default();
-            for write in self
-                .before
-                .newest(read.key, read.invoked.at.saturating_sub(bound))
-            {
-                old.raise(
-                    self.fates,
-                    Need {
-                        write,
-                        since: read.invoked.index,
-                    },
-                );
+            for write in self.before.newest(read.key, read.invoked.at.saturating_sub(bound)) {
+                old.raise(self.fates, Need { write, since: read.invoked.index });
             }
             let missed = self.unreflected(index, seen.write, &old);
-            broken.extend(missed.map(|need| Broken {
-                kind: Kind::BoundedStaleness,
-                need,
-            }));
+            broken.extend(missed.map(|need| Broken { kind: Kind::BoundedStaleness, need }));
         }
         if ask.latest {
             let missed = self.unreflected(index, seen.write, &owed.told);
-            broken.extend(missed.map(|need| Broken {
-                kind: Kind::Latest,
-                need,
-            }));
+            broken.extend(missed.map(|need| Broken { kind: Kind::Latest, need }));
         }
         broken
     }
 
     /// Adds what a session had known of and an answer misses.
-    fn miss(
-        &self,
-        index: usize,
-        read: &Op,
-        seen: Seen,
-        needs: &Needs,
-        stale: Option<Kind>,
-        broken: &mut Vec<Broken>,
-    ) {
+    fn miss(&self, index: usize, read: &Op, seen: Seen, needs: &Needs, stale: Option<Kind>, broken: &mut Vec<Broken>) {
         for need in needs.missed(self.fates, seen.write) {
-            let kind = match self
-                .sessions
-                .standing(self.fates, read.session, need, index)
-            {
+            let kind = match self.sessions.standing(self.fates, read.session, need, index) {
                 Standing::Stands => stale,
                 Standing::LostUnreported => Some(Kind::LossPaperedOver),
                 Standing::LostReported => None,
@@ -248,8 +193,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         };
         let write = self.positions.newest(read, position);
         if let Some(write) = write.filter(|&write| !self.fates.reflects(seen.write, write)) {
-            self.findings
-                .add(Kind::PositionOverstated, read.id, Some(write), String::new);
+            self.findings.add(Kind::PositionOverstated, read.id, Some(write), String::new);
         }
     }
 }

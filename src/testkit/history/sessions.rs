@@ -30,11 +30,7 @@ pub(super) struct Sessions(BTreeMap<SessionId, Known>);
 
 impl Sessions {
     pub(super) fn told(&mut self, fates: &Fates, session: SessionId, key: KeyId, need: Need) {
-        self.known(session)
-            .own
-            .entry(key)
-            .or_default()
-            .raise(fates, need);
+        self.known(session).own.entry(key).or_default().raise(fates, need);
     }
 
     /// A value was seen. Should it be lost, what it was built on must still be found.
@@ -53,22 +49,10 @@ impl Sessions {
         let Some(giver) = self.0.get(&from) else {
             return;
         };
-        let handed: Vec<(KeyId, Needs)> = giver
-            .own
-            .iter()
-            .map(|(&key, needs)| (key, needs.clone()))
-            .collect();
+        let handed: Vec<(KeyId, Needs)> = giver.own.iter().map(|(&key, needs)| (key, needs.clone())).collect();
         for (key, needs) in handed {
             for need in needs.iter() {
-                self.told(
-                    fates,
-                    to,
-                    key,
-                    Need {
-                        since: index,
-                        ..need
-                    },
-                );
+                self.told(fates, to, key, Need { since: index, ..need });
             }
         }
     }
@@ -87,29 +71,15 @@ impl Sessions {
     }
 
     pub(super) fn own(&self, session: SessionId, key: KeyId) -> Needs {
-        self.0
-            .get(&session)
-            .and_then(|known| known.own.get(&key))
-            .cloned()
-            .unwrap_or_default()
+        self.0.get(&session).and_then(|known| known.own.get(&key)).cloned().unwrap_or_default()
     }
 
     pub(super) fn seen(&self, session: SessionId, key: KeyId) -> Needs {
-        self.0
-            .get(&session)
-            .and_then(|known| known.seen.get(&key))
-            .cloned()
-            .unwrap_or_default()
+        self.0.get(&session).and_then(|known| known.seen.get(&key)).cloned().unwrap_or_default()
     }
 
     /// How an answer given by now stands to a need that it misses.
-    pub(super) fn standing(
-        &self,
-        fates: &Fates,
-        session: SessionId,
-        need: Need,
-        now: usize,
-    ) -> Standing {
+    pub(super) fn standing(&self, fates: &Fates, session: SessionId, need: Need, now: usize) -> Standing {
         let Some(lost_at) = fates.lost_at(need.write).filter(|&at| at < now) else {
             return Standing::Stands;
         };

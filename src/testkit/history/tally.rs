@@ -6,10 +6,7 @@ use super::op::{Call, Outcome};
 use super::verdict::Tally;
 
 pub(super) fn count(history: &History, fates: &Fates) -> Tally {
-    let mut tally = Tally {
-        lost: fates.lost(),
-        ..Tally::default()
-    };
+    let mut tally = Tally { lost: fates.lost(), ..Tally::default() };
     for op in history.ops() {
         match op.call {
             Call::Write => tally.writes += 1,

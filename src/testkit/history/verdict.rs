@@ -17,10 +17,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            kept: 20,
-            liveness: None,
-        }
+        Self { kept: 20, liveness: None }
     }
 }
 

@@ -74,30 +74,20 @@ impl fmt::Display for Violation {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ReadYourWrites => {
-                "Read your writes: the answer misses a write that the session had been told of"
-            }
-            Self::LossPaperedOver => {
-                "Loss papered over: the session was never told that what it knew is lost"
-            }
+            Self::ReadYourWrites => "Read your writes: the answer misses a write that the session had been told of",
+            Self::LossPaperedOver => "Loss papered over: the session was never told that what it knew is lost",
             Self::MonotonicReads => "Monotonic reads: the answer reflects less than an earlier one",
-            Self::BoundedStaleness => {
-                "Bounded staleness: the answer misses a write older than the bound"
-            }
+            Self::BoundedStaleness => "Bounded staleness: the answer misses a write older than the bound",
             Self::Latest => "Latest: the answer misses a write told before the read began",
             Self::NeverWritten => "Never written: no write can have made this value",
             Self::RolledBack => "Rolled back: the value comes from a write that never happened",
             Self::WrongRow => "Wrong row: the value belongs to another key",
             Self::WrongVersion => "Wrong version: the write behind this value made another version",
             Self::TooEarly => "Too early: the value was read before its write began",
-            Self::PositionOverstated => {
-                "Position overstated: the answer misses a write below the position it claims"
-            }
+            Self::PositionOverstated => "Position overstated: the answer misses a write below the position it claims",
             Self::ForkedHistory => "Forked history: two writes contradict the order of versions",
             Self::Stuck => "Stuck: the operation did not end in time after the faults were healed",
-            Self::Starved => {
-                "Starved: no read of the session was answered after the faults were healed"
-            }
+            Self::Starved => "Starved: no read of the session was answered after the faults were healed",
             Self::Malformed => "Malformed history",
         })
     }
@@ -105,35 +95,22 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            id,
-            session,
-            key,
-            call,
-            invoked,
-            finished,
-        } = self;
+        let Self { id, session, key, call, invoked, finished } = self;
         match call {
             Call::Write => write!(f, "Write {id} of {key} by {session}, begun at {invoked}")?,
             Call::Read(ask) => {
                 write!(f, "Read {id} of {key} by {session}, asking for")?;
                 let mut asked = false;
-                for (name, wanted) in [
-                    ("own writes", ask.own_writes),
-                    ("monotonic", ask.monotonic),
-                    ("latest", ask.latest),
-                ] {
+                for (name, wanted) in
+                    [("own writes", ask.own_writes), ("monotonic", ask.monotonic), ("latest", ask.latest)]
+                {
                     if wanted {
                         write!(f, "{} {name}", if asked { " and" } else { "" })?;
                         asked = true;
                     }
                 }
                 match ask.within {
-                    Some(bound) => write!(
-                        f,
-                        "{} at most {bound} us stale",
-                        if asked { " and" } else { "" }
-                    )?,
+                    Some(bound) => write!(f, "{} at most {bound} us stale", if asked { " and" } else { "" })?,
                     None if !asked => write!(f, " nothing")?,
                     None => {}
                 }
@@ -163,11 +140,7 @@ impl fmt::Display for Outcome {
                 if let Some(position) = seen.position {
                     write!(f, ", reflecting position {position}")?;
                 }
-                f.write_str(if seen.labelled_stale {
-                    ", labelled stale"
-                } else {
-                    ", not labelled"
-                })
+                f.write_str(if seen.labelled_stale { ", labelled stale" } else { ", not labelled" })
             }
         }
     }

@@ -33,10 +33,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: TcpListener, address: Socket
             links.shutdown().await;
         }
         if now.refuse {
-            shared.gate_is(GateState {
-                open: false,
-                severed,
-            });
+            shared.gate_is(GateState { open: false, severed });
             if rules.changed().await.is_err() {
                 return;
             }
@@ -52,10 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: TcpListener, address: Socket
                 }
             },
         };
-        shared.gate_is(GateState {
-            open: true,
-            severed,
-        });
+        shared.gate_is(GateState { open: true, severed });
         tokio::select! {
             accepted = accepting.accept(), if links.len() < LINKS_MAX => match accepted {
                 Ok((client, _)) => { links.spawn(Link::run(client, Arc::clone(&shared))); }

@@ -97,36 +97,21 @@ impl Link {
         let flow = self.rules.borrow().to_server;
         if flow != Flow::Pass {
             let mut rules = self.rules.clone();
-            rules
-                .wait_for(|rules| rules.to_server == Flow::Pass)
-                .await
-                .ok()?;
+            rules.wait_for(|rules| rules.to_server == Flow::Pass).await.ok()?;
         }
         if flow == Flow::Swallow {
             return None;
         }
         let target = self.rules.borrow().target;
-        timeout(PATIENCE, TcpStream::connect(target))
-            .await
-            .ok()?
-            .ok()
+        timeout(PATIENCE, TcpStream::connect(target)).await.ok()?.ok()
     }
 
     async fn pump(&self, direction: Direction, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
         let (queue, pieces) = mpsc::channel(PIECES);
-        join(
-            self.collect(direction, from, queue),
-            self.deliver(direction, to, pieces),
-        )
-        .await;
+        join(self.collect(direction, from, queue), self.deliver(direction, to, pieces)).await;
     }
 
-    async fn collect(
-        &self,
-        direction: Direction,
-        from: &mut OwnedReadHalf,
-        queue: mpsc::Sender<Piece>,
-    ) {
+    async fn collect(&self, direction: Direction, from: &mut OwnedReadHalf, queue: mpsc::Sender<Piece>) {
         let mut window = Vec::new();
         loop {
             let mut bytes = vec![0; PIECE];
@@ -146,16 +131,7 @@ impl Link {
                 self.muted.store(true, Ordering::Relaxed);
             }
             let due = Instant::now() + self.rules.borrow().delay;
-            if queue
-                .send(Piece {
-                    bytes,
-                    due,
-                    springs,
-                })
-                .await
-                .is_err()
-                || count == 0
-            {
+            if queue.send(Piece { bytes, due, springs }).await.is_err() || count == 0 {
                 return;
             }
         }
@@ -170,12 +146,7 @@ impl Link {
         loss
     }
 
-    async fn deliver(
-        &self,
-        direction: Direction,
-        to: &mut OwnedWriteHalf,
-        mut pieces: mpsc::Receiver<Piece>,
-    ) {
+    async fn deliver(&self, direction: Direction, to: &mut OwnedWriteHalf, mut pieces: mpsc::Receiver<Piece>) {
         while let Some(piece) = pieces.recv().await {
             if piece.due > Instant::now() {
                 sleep_until(piece.due).await;

@@ -45,9 +45,7 @@ impl Proxy {
     /// Safe: nothing is left open.
     pub async fn start(target: SocketAddr) -> Result<Self, TestkitError> {
         let port = Port::reserve()?;
-        let listener = TcpListener::bind(port.address())
-            .await
-            .map_err(|_| TestkitError::NoFreePort { tried: 1 })?;
+        let listener = TcpListener::bind(port.address()).await.map_err(|_| TestkitError::NoFreePort { tried: 1 })?;
         let shared = Arc::new(Shared::new(Rules::pass_to(target)));
         let gate = tokio::spawn(gate::run(Arc::clone(&shared), listener, port.address()));
         Ok(Self { port, shared, gate })
@@ -158,10 +156,7 @@ impl Proxy {
     pub async fn heal(&self) -> Result<(), TestkitError> {
         self.shared.disarm();
         self.shared.change(|rules| {
-            *rules = Rules {
-                severed: rules.severed,
-                ..Rules::pass_to(rules.target)
-            };
+            *rules = Rules { severed: rules.severed, ..Rules::pass_to(rules.target) };
         });
         self.settled("open").await
     }
@@ -227,8 +222,5 @@ impl Drop for Proxy {
 }
 
 fn check(needle: &[u8]) {
-    assert!(
-        !needle.is_empty() && needle.len() <= NEEDLE_MAX,
-        "a needle has 1 to {NEEDLE_MAX} bytes"
-    );
+    assert!(!needle.is_empty() && needle.len() <= NEEDLE_MAX, "a needle has 1 to {NEEDLE_MAX} bytes");
 }

@@ -35,14 +35,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn pass_to(target: SocketAddr) -> Self {
-        Self {
-            target,
-            delay: Duration::ZERO,
-            to_server: Flow::Pass,
-            to_client: Flow::Pass,
-            refuse: false,
-            severed: 0,
-        }
+        Self { target, delay: Duration::ZERO, to_server: Flow::Pass, to_client: Flow::Pass, refuse: false, severed: 0 }
     }
 
     pub(super) fn flow(&self, direction: Direction) -> Flow {
@@ -91,10 +84,7 @@ impl Shared {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules: watch::Sender::new(rules),
-            gate: watch::Sender::new(GateState {
-                open: true,
-                severed: 0,
-            }),
+            gate: watch::Sender::new(GateState { open: true, severed: 0 }),
             trap: Mutex::new(None),
             sprung: AtomicU64::new(0),
         }
@@ -111,10 +101,7 @@ impl Shared {
     /// What the gate should come to.
     pub(super) fn wanted(&self) -> GateState {
         let rules = self.rules.borrow();
-        GateState {
-            open: !rules.refuse,
-            severed: rules.severed,
-        }
+        GateState { open: !rules.refuse, severed: rules.severed }
     }
 
     pub(super) fn gate_is(&self, state: GateState) {
