@@ -98,8 +98,10 @@ impl Life {
 /// The least that one read accepts, resolved to the current history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Floor {
-    /// From the session's token and from what it saw on the primary: met by a tag at or above it.
+    /// From the session's token: met by a tag at or above it.
     pub(crate) tag: Lsn,
+    /// What a monotonic session saw on the primary: met by a tag at or above it.
+    pub(crate) seen_on_primary: Option<Lsn>,
     /// What a monotonic session saw on a standby: met only by what was filled on a standby at or above it.
     pub(crate) seen_on_standby: Option<Lsn>,
     /// A staleness bound: met by a tag at or above the position, or by a primary fill that began late enough.
@@ -142,16 +144,44 @@ impl Floor {
                 return Err(Short::BelowFloor);
             }
         }
-        let seen_standby = self.seen_on_standby.is_none_or(|seen| stamp.origin == Origin::Standby && stamp.tag >= seen);
-        if !seen_standby || (self.monotonic && stamp.upper.is_none()) {
+        let on_primary = self.seen_on_primary.is_none_or(|seen| stamp.tag >= seen);
+        let on_standby = self.seen_on_standby.is_none_or(|seen| stamp.origin == Origin::Standby && stamp.tag >= seen);
+        if !on_primary || !on_standby || (self.monotonic && stamp.upper.is_none()) {
             return Err(Short::NotMonotonic);
         }
         Ok(())
     }
 
-    /// Whether a read with this floor asks for anything at all.
-    pub(crate) fn is_bottom(&self) -> bool {
-        *self == Self::default()
+    /// The least tag that meets it by tag alone.
+    pub(crate) fn least_tag(&self) -> Lsn {
+        let bound = self.bound.map_or(Lsn::ZERO, |bound| bound.tag);
+        let seen = self.seen_on_primary.max(self.seen_on_standby).unwrap_or(Lsn::ZERO);
+        self.tag.max(bound).max(seen)
+    }
+
+    /// The floor for the very fill that the session was shown last: it reflects all that the session has seen.
+    pub(crate) fn for_what_was_seen(self) -> Self {
+        Self { seen_on_primary: None, seen_on_standby: None, ..self }
+    }
+
+    /// The least floor that is above both.
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self {
+            tag: self.tag.max(other.tag),
+            seen_on_primary: self.seen_on_primary.max(other.seen_on_primary),
+            seen_on_standby: self.seen_on_standby.max(other.seen_on_standby),
+            bound: match (self.bound, other.bound) {
+                (Some(a), Some(b)) => Some(Bound { tag: a.tag.max(b.tag), since_ms: a.since_ms.max(b.since_ms) }),
+                (a, b) => a.or(b),
+            },
+            latest: self.latest || other.latest,
+            monotonic: self.monotonic || other.monotonic,
+        }
+    }
+
+    /// Whether whatever was loaded for `other` was asked for enough to answer a read with this floor.
+    pub(crate) fn is_within(self, other: Self) -> bool {
+        self.join(other) == other
     }
 }
 

@@ -24,6 +24,7 @@ enum Kind {
     Configuration(String),
     Key { cache: String, problem: String },
     Source(Fault),
+    Unavailable(String),
     TimedOut(&'static str),
     Overloaded(&'static str),
     NotFresh(String),
@@ -57,6 +58,10 @@ impl Error {
     pub(crate) fn key_too_long(cache: &str, bytes: usize) -> Self {
         let problem = format!("its serialized form has {bytes} bytes, and the limit is {KEY_BYTES_MAX}");
         Self::from_kind(Kind::Key { cache: cache.to_owned(), problem })
+    }
+
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        Self::from_kind(Kind::Unavailable(text.into()))
     }
 
     pub(crate) fn timed_out(doing: &'static str) -> Self {
@@ -99,7 +104,8 @@ impl Error {
     /// A server was needed and could not serve: down, frozen, or not what it should be.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(&self.0.kind, Kind::Source(fault) if fault.kind != FaultKind::Misconfigured)
+        matches!(&self.0.kind, Kind::Unavailable(_))
+            || matches!(&self.0.kind, Kind::Source(fault) if fault.kind != FaultKind::Misconfigured)
     }
 
     /// The deadline passed. What was asked for may be tried again.
@@ -124,7 +130,7 @@ impl Error {
 
     /// A write that the session was told was committed is not in the database's present history, or cannot be shown to
     /// be: a failover lost it. Tell the user, then call
-    /// [`Session::accept_loss`](crate::Session::accept_loss).
+    /// [`Highwater::accept_loss`](crate::Highwater::accept_loss).
     #[must_use]
     pub fn is_write_lost(&self) -> bool {
         matches!(self.0.kind, Kind::WriteLost(_))
@@ -151,7 +157,7 @@ impl fmt::Display for Error {
             Kind::Source(fault) => write!(f, "{fault}"),
             Kind::TimedOut(doing) => write!(f, "the deadline passed while {doing}"),
             Kind::Overloaded(what) => write!(f, "{what}"),
-            Kind::NotFresh(text) => f.write_str(text),
+            Kind::NotFresh(text) | Kind::Unavailable(text) => f.write_str(text),
             Kind::WriteLost(Some(position)) => {
                 write!(f, "a committed write at {position} is not in the database's present history: a failover lost it")
             }

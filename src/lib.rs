@@ -1,22 +1,54 @@
 //! highwater
 
+mod builder;
 mod bytes;
+mod cache;
+mod clock;
 mod digest;
 mod entry;
+mod epoch;
 mod error;
+mod fleet;
+mod flight;
+mod freshness;
+mod highwater;
 mod history;
 pub mod ledger;
 mod lsn;
 pub mod memory;
 mod position;
+mod redis_link;
+mod repository;
+mod retraction;
+mod session;
+mod settings;
 pub mod source;
+mod stats;
+mod store;
+mod tasks;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod tier;
 mod token;
+mod write;
 
+pub use builder::StoreBuilder;
+pub use cache::{Cache, CacheBuilder, KEYS_MAX, Read, ReadError};
 pub use digest::{Digest, KEY_BYTES_MAX};
 pub use entry::{Origin, Stamp};
 pub use error::Error;
+pub use fleet::Rung;
+pub use freshness::{Fallback, Freshness, ReadOptions};
+pub use highwater::Highwater;
 pub use history::{History, Switch};
 pub use lsn::{Lsn, ParseLsnError};
 pub use position::{Position, Timeline, WalLayout};
+pub use redis_link::{RedisLink, RedisSettings};
+pub use repository::{GROUPS_MAX, Repository};
+pub use retraction::{NAMES_MAX, Retraction};
+pub use session::Session;
+pub use settings::Settings;
+pub use source::postgres::{Postgres, Routed};
+pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
 pub use token::Token;
+pub use write::{Receipt, Tx, Unknown, WriteError};

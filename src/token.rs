@@ -91,11 +91,11 @@ impl Token {
         Self { parts: self.parts.iter().filter(keep).copied().collect(), forgotten: false }
     }
 
-    /// The same token with no part of `history`'s timeline above `top`: after a crash, positions above it name only
-    /// what the crash undid.
-    pub(crate) fn clamped(&self, history: &History, top: Lsn) -> Self {
-        let clamp = |part: &Position| match part.timeline == history.timeline() {
-            true => Position { lsn: part.lsn.min(top), ..*part },
+    /// The same token where a part on `top`'s timeline that is not above `known` means no more than `top`: after a crash,
+    /// positions above it name only what the crash undid.
+    pub(crate) fn clamped(&self, known: Lsn, top: Position) -> Self {
+        let clamp = |part: &Position| match part.timeline == top.timeline && part.lsn <= known {
+            true => Position { lsn: part.lsn.min(top.lsn), ..*part },
             false => *part,
         };
         Self { parts: self.parts.iter().map(clamp).collect(), forgotten: self.forgotten }
@@ -103,7 +103,7 @@ impl Token {
 }
 
 /// A loss that is certain is told before one that is possible, and both before a history that is merely out of date.
-fn worst(a: Standing, b: Standing) -> Standing {
+pub(crate) fn worst(a: Standing, b: Standing) -> Standing {
     let rank = |standing| match standing {
         Standing::Floor(_) => 0,
         Standing::Ahead => 1,
@@ -149,7 +149,9 @@ mod tests {
         let history = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(100) }]);
         let mut token = Token::at(position(1, 90));
         token.raise(position(2, 500));
-        assert_eq!(token.clamped(&history, Lsn::new(300)).demand(&history).floor, Lsn::new(300));
+        let floor = |known| token.clamped(Lsn::new(known), position(2, 300)).demand(&history).floor;
+        assert_eq!(floor(500), Lsn::new(300));
+        assert_eq!(floor(400), Lsn::new(500), "it was raised after the position was read");
     }
 
     fn tokens() -> impl Strategy<Value = Token> {

@@ -1,12 +1,19 @@
 //! The edge that retractions travel on: one round trip tells the shared tier and every instance.
 
+pub(crate) mod announcer;
+pub(crate) mod bus;
+pub(crate) mod hearing;
+pub(crate) mod listener;
 pub(crate) mod message;
+mod redis;
 
 use crate::Position;
 use crate::digest::Digest;
 use crate::tier::TierError;
 use std::future::Future;
 use std::time::Duration;
+
+pub use self::redis::{RedisLedger, RedisSubscription};
 
 /// The most keys and groups that one notice carries; a larger retraction is told in several.
 pub const NOTICE_NAMES_MAX: usize = 1024;

@@ -4,6 +4,7 @@
 //! answer proves is decided above it, so that the simulator runs the same decisions as production.
 
 use crate::entry::Stamp;
+pub mod postgres;
 use crate::{Lsn, Position, Switch, Timeline};
 use std::future::Future;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The edge to the tier that instances share.
 
 use crate::digest::Digest;
+use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::time::Duration;
 
@@ -35,6 +36,22 @@ pub trait SharedTier: Send + Sync + 'static {
     /// Admits these entries, each in one atomic step under the Admit rule: over nothing, over a lower rank, over a
     /// marker not above the tag. Dropped, it may have happened or not.
     fn admit(&self, offers: Vec<Offer>) -> impl Future<Output = Result<(), TierError>> + Send;
+}
+
+/// [`SharedTier`] as an object: one allocation is nothing beside a round trip.
+pub(crate) trait DynSharedTier: Send + Sync {
+    fn fetch<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Vec<u8>>>, TierError>>;
+    fn admit(&self, offers: Vec<Offer>) -> BoxFuture<'_, Result<(), TierError>>;
+}
+
+impl<T: SharedTier> DynSharedTier for T {
+    fn fetch<'a>(&'a self, addresses: &'a [Address]) -> BoxFuture<'a, Result<Vec<Option<Vec<u8>>>, TierError>> {
+        Box::pin(SharedTier::fetch(self, addresses))
+    }
+
+    fn admit(&self, offers: Vec<Offer>) -> BoxFuture<'_, Result<(), TierError>> {
+        Box::pin(SharedTier::admit(self, offers))
+    }
 }
 
 /// Why the shared tier or the ledger did not answer.

@@ -1,0 +1,162 @@
+//! How a cache is made.
+
+use super::{Cache, Lives, Shelf};
+use crate::digest::{Digest, KEY_BYTES_MAX};
+use crate::flight::Flights;
+use crate::repository::Repository;
+use crate::source::Source;
+use crate::store::Store;
+use crate::tier::codec::{Bincode, Codec};
+use crate::tier::envelope::Limits;
+use crate::tier::local::{LocalTier, Weigher};
+use crate::tier::pack::{Packer, Packing};
+use crate::{Error, Postgres};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes a [`Cache`]; begun by [`Highwater::cache`](crate::Highwater::cache). Checked once, in [`build`](Self::build).
+#[must_use = "a cache is made by build()"]
+pub struct CacheBuilder<R: Repository<S::Conn>, S: Source = Postgres> {
+    name: String,
+    repository: R,
+    store: Arc<Store<S>>,
+    capacity: u64,
+    weigher: Option<Arc<Weigher<R::Key, R::Value>>>,
+    time_to_live: Duration,
+    absent_time_to_live: Option<Duration>,
+    time_to_idle: Option<Duration>,
+    schema: u32,
+    packing: Option<MakePacker<R::Value>>,
+}
+
+/// Makes the packer once the schema number is known.
+type MakePacker<V> = Box<dyn FnOnce(u32) -> Arc<dyn Packer<V>>>;
+
+/// The longest life that may be asked for. It bounds how long retractions must be remembered.
+const LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
+    pub(crate) fn new(name: impl Into<String>, repository: R, store: Arc<Store<S>>) -> Self {
+        Self {
+            name: name.into(),
+            repository,
+            store,
+            capacity: 10_000,
+            weigher: None,
+            time_to_live: Duration::from_secs(300),
+            absent_time_to_live: None,
+            time_to_idle: None,
+            schema: 0,
+            packing: None,
+        }
+    }
+
+    /// How much the in-process tier holds: entries, or what the weigher counts. Defaults to 10,000.
+    pub fn max_capacity(mut self, capacity: u64) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Counts what an entry takes of the capacity; `None` is a row known to be absent. Defaults to 1 each.
+    pub fn weigher(mut self, weigh: impl Fn(&R::Key, Option<&R::Value>) -> u32 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigh));
+        self
+    }
+
+    /// How long an entry may be used after it was filled, in whatever tier, less a jitter of up to a tenth. It bounds
+    /// what a write that was never announced can leave behind. Defaults to 5 minutes; at most 30 days.
+    pub fn time_to_live(mut self, life: Duration) -> Self {
+        self.time_to_live = life;
+        self
+    }
+
+    /// The same for rows known to be absent. Defaults to a tenth of the time to live.
+    pub fn absent_time_to_live(mut self, life: Duration) -> Self {
+        self.absent_time_to_live = Some(life);
+        self
+    }
+
+    /// Drops entries of the in-process tier that nobody has read for this long. Defaults to never.
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.time_to_idle = Some(idle);
+        self
+    }
+
+    /// A number for the shape of the value's type, to be raised when the type changes in a way that its codec would not
+    /// notice: entries of another number are misses. Defaults to 0.
+    pub fn schema_version(mut self, version: u32) -> Self {
+        self.schema = version;
+        self
+    }
+
+    /// Also keeps entries in the tier that instances share, in bincode's form, of at most 1 MiB each. Without it the
+    /// cache is this process's own, and still hears the retractions of others.
+    pub fn shared(self) -> Self
+    where
+        R::Value: Serialize + DeserializeOwned,
+    {
+        self.shared_as(Bincode::<{ 1 << 20 }>)
+    }
+
+    /// As [`shared`](Self::shared), in the form of this codec.
+    pub fn shared_as(mut self, codec: impl Codec) -> Self
+    where
+        R::Value: Serialize + DeserializeOwned,
+    {
+        self.packing = Some(Box::new(|schema| Arc::new(Packing::new(codec, schema, Limits::default()))));
+        self
+    }
+
+    /// Makes the cache.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error that names the setting: an empty or overlong name, a capacity or life of zero, a life over
+    /// 30 days, or a cache that shares in a store without a shared tier.
+    pub fn build(self) -> Result<Cache<R, S>, Error> {
+        let Self { name, repository, store, capacity, weigher, time_to_live, .. } = self;
+        let refuse = |problem: String| Err(Error::configuration(format!("cache {name:?}: {problem}")));
+        if name.is_empty() || name.len() > KEY_BYTES_MAX {
+            return refuse(format!("a name has 1 to {KEY_BYTES_MAX} bytes"));
+        }
+        if capacity == 0 {
+            return refuse("max_capacity is zero; give it room for at least one entry".to_owned());
+        }
+        let absent = self.absent_time_to_live.unwrap_or(time_to_live / 10);
+        for (setting, life) in [("time_to_live", time_to_live), ("absent_time_to_live", absent)] {
+            if life < Duration::from_millis(1) || life > LIFE_MAX {
+                return refuse(format!("{setting} is {life:?}; it must lie between 1 ms and 30 days"));
+            }
+        }
+        if self.time_to_idle.is_some_and(|idle| idle.is_zero()) {
+            return refuse("time_to_idle is zero; give it a positive duration".to_owned());
+        }
+        if self.packing.is_some() && store.shared.is_none() {
+            return refuse(
+                "it is to be shared, but the store has no shared tier; give the store a Redis URL".to_owned(),
+            );
+        }
+        store.remember_life(time_to_live.max(absent));
+        let group = store.epochs.slots().group(&Digest::of_cache(&name));
+        Ok(Cache(Arc::new(Shelf {
+            local: LocalTier::new(capacity, self.time_to_idle, weigher),
+            flights: Flights::new(),
+            packer: self.packing.map(|packing| packing(self.schema)),
+            lives: Lives { present: time_to_live, absent },
+            counters: crate::stats::CacheCounters::default(),
+            name,
+            repository,
+            store,
+            group,
+        })))
+    }
+}
+
+impl<R: Repository<S::Conn>, S: Source> fmt::Debug for CacheBuilder<R, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,327 @@
+//! What happens below the in-process tier: the shared tier, then the source, then the offers.
+
+use super::{Demand, Name, Shelf};
+use crate::digest::{Digest, KEY_BYTES_MAX};
+use crate::entry::{Entry, Floor, Life, Slots};
+use crate::epoch::Epoch;
+use crate::fleet::{LoadError, Loaded, Need, Rung, Work};
+use crate::flight::Flight;
+use crate::freshness::Fallback;
+use crate::repository::{GROUPS_MAX, Repository};
+use crate::source::Source;
+use crate::tier::{Address, Offer};
+use crate::{Error, Lsn};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How a flight ended.
+pub(super) enum Landing<V, E> {
+    Answer { entry: Arc<Entry<V>>, rung: Rung, stale: bool },
+    Loader(Arc<E>),
+    HistoryMoved,
+    Failed(Error),
+}
+
+impl<V, E> Clone for Landing<V, E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Answer { entry, rung, stale } => {
+                Self::Answer { entry: Arc::clone(entry), rung: *rung, stale: *stale }
+            }
+            Self::Loader(error) => Self::Loader(Arc::clone(error)),
+            Self::HistoryMoved => Self::HistoryMoved,
+            Self::Failed(error) => Self::Failed(error.clone()),
+        }
+    }
+}
+
+type CacheFlight<R, C> = Flight<Landing<<R as Repository<C>>::Value, <R as Repository<C>>::Error>>;
+
+/// Loads one key.
+struct One<'a, R, K>(&'a R, &'a K);
+
+impl<C: Sync, R: Repository<C>> Work<C> for One<'_, R, R::Key> {
+    type Value = Option<R::Value>;
+    type Error = R::Error;
+
+    async fn run(&self, on: &C) -> Result<Self::Value, Self::Error> {
+        self.0.load(on, self.1).await
+    }
+}
+
+/// Loads many keys.
+struct Many<'a, R, K>(&'a R, &'a [K]);
+
+impl<C: Sync, R: Repository<C>> Work<C> for Many<'_, R, R::Key> {
+    type Value = Vec<Option<R::Value>>;
+    type Error = R::Error;
+
+    async fn run(&self, on: &C) -> Result<Self::Value, Self::Error> {
+        self.0.load_many(on, self.1).await
+    }
+}
+
+/// An entry as it was filled, with what the shared tier has to be told of it.
+struct Filled<V> {
+    entry: Arc<Entry<V>>,
+    groups: Vec<Digest>,
+}
+
+impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
+    /// Flies one flight after the other until nobody waits for the key. Runs in a task of its own, so that the death of
+    /// the reader who began it hurts nobody.
+    pub(super) async fn fly(
+        self: Arc<Self>,
+        lane: (R::Key, Fallback),
+        name: Name,
+        mut flight: Arc<CacheFlight<R, S::Conn>>,
+    ) {
+        loop {
+            let flown = AssertUnwindSafe(self.fly_once(&lane, &name, &flight)).catch_unwind().await;
+            let offer = flown.unwrap_or_else(|_| {
+                flight.land(Landing::Failed(Error::loader_panicked()));
+                None
+            });
+            let next = self.flights.end(&lane);
+            if let Some(offer) = offer {
+                self.store.spawn(Arc::clone(&self).offer(vec![offer]));
+            }
+            match next {
+                Some(next) => flight = next,
+                None => break,
+            }
+        }
+        self.store.give_back_load_permit();
+    }
+
+    async fn fly_once(
+        self: &Arc<Self>,
+        lane: &(R::Key, Fallback),
+        name: &Name,
+        flight: &CacheFlight<R, S::Conn>,
+    ) -> Option<Offer> {
+        let (key, fallback) = lane;
+        if self.land_from_shared(key, name, flight).await {
+            return None;
+        }
+        let (floor, deadline) = flight.close();
+        let epoch = self.store.epochs.current().clone();
+        let retracted = epoch.floor(&self.key_slots(name), self.group);
+        let need = Need { timeline: epoch.history.timeline(), floor, retracted, fallback: *fallback, deadline };
+        match self.store.fleet.load(&need, &One(&self.repository, key), &|| flight.depart()).await {
+            Ok(loaded) => {
+                let (rung, stale) = (loaded.rung, loaded.stale);
+                let (row, loaded) = loaded.split();
+                let filled = self.fill(key, name, row, &loaded, &epoch);
+                let offer = if stale { None } else { self.take_in(key, name, &filled, rung, &need) };
+                flight.land(Landing::Answer { entry: filled.entry, rung, stale });
+                offer
+            }
+            Err(LoadError::Loader(error)) => {
+                self.counters.load_errors.add_one();
+                flight.land(Landing::Loader(Arc::new(error)));
+                None
+            }
+            Err(LoadError::HistoryMoved) => {
+                self.store.fleet.ask_all(deadline).await;
+                flight.land(Landing::HistoryMoved);
+                None
+            }
+            Err(LoadError::Failed(error)) => {
+                flight.land(Landing::Failed(error));
+                None
+            }
+        }
+    }
+
+    /// Ends the flight with what the shared tier holds, if that answers everybody on board.
+    async fn land_from_shared(&self, key: &R::Key, name: &Name, flight: &CacheFlight<R, S::Conn>) -> bool {
+        let anything = Demand { floor: Floor::default(), seen_fill: None };
+        let Some(entry) = self.fetch(std::slice::from_ref(name), &anything).await.into_iter().flatten().next() else {
+            return false;
+        };
+        let epoch = self.store.epochs.current().clone();
+        let answers = |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None }, &epoch).is_ok();
+        let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
+        let landed = flight.land_if(answers, landing);
+        if landed {
+            self.local.admit(key.clone(), &entry, self.clock().now_ms());
+        }
+        landed
+    }
+
+    /// What the shared tier holds of these names, as far as it meets the demand. Its errors are misses.
+    pub(super) async fn fetch(&self, names: &[Name], demand: &Demand) -> Vec<Option<Arc<Entry<R::Value>>>> {
+        let nothing = || names.iter().map(|_| None).collect();
+        let (Some(packer), Some(shared)) = (&self.packer, &self.store.shared) else { return nothing() };
+        let epoch = self.store.epochs.current().clone();
+        let addresses: Vec<Address> =
+            names.iter().map(|name| Address { history: epoch.fingerprint, key: name.digest }).collect();
+        let envelopes = match shared.fetch(&addresses).await {
+            Ok(envelopes) => envelopes,
+            Err(error) => {
+                self.store.count_shared_error(&error);
+                return nothing();
+            }
+        };
+        let open = |(name, envelope): (&Name, Option<Vec<u8>>)| {
+            let opened = packer.open(&envelope?, &name.canonical, epoch.fingerprint);
+            let unpacked = match opened {
+                Ok(unpacked) => unpacked?,
+                Err(_) => {
+                    self.counters.undecodable.add_one();
+                    return None;
+                }
+            };
+            let slots = self.slots(name, &unpacked.groups);
+            let (stamp, life) = (unpacked.stamp, unpacked.life);
+            let fill = self.store.next_fill();
+            let entry = Entry { value: unpacked.value, stamp, history: epoch.fingerprint, slots, life, fill };
+            self.answers(&entry, demand, &epoch).ok().map(|()| Arc::new(entry))
+        };
+        names.iter().zip(envelopes).map(open).collect()
+    }
+
+    /// Loads rows for readers who joined nobody. `None` where history moved.
+    pub(super) async fn load_many(
+        self: &Arc<Self>,
+        rows: Vec<(R::Key, Name)>,
+        floor: &Floor,
+        fallback: Fallback,
+        deadline: Instant,
+    ) -> Result<Option<Vec<(Arc<Entry<R::Value>>, Rung, bool)>>, super::ReadError<R::Error>> {
+        let epoch = self.store.epochs.current().clone();
+        let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let floors = names.iter().map(|name| epoch.floor(&self.key_slots(name), self.group));
+        let retracted = floors.max().unwrap_or(Lsn::ZERO);
+        let need = Need { timeline: epoch.history.timeline(), floor: *floor, retracted, fallback, deadline };
+        let loaded = match self.store.fleet.load(&need, &Many(&self.repository, &keys), &|| {}).await {
+            Ok(loaded) => loaded,
+            Err(LoadError::Loader(error)) => {
+                self.counters.load_errors.add_one();
+                return Err(super::ReadError::Load(Arc::new(error)));
+            }
+            Err(LoadError::HistoryMoved) => {
+                self.store.fleet.ask_all(deadline).await;
+                return Ok(None);
+            }
+            Err(LoadError::Failed(error)) => return Err(error.into()),
+        };
+        let (rung, stale) = (loaded.rung, loaded.stale);
+        let (rows, loaded) = loaded.split();
+        if rows.len() != keys.len() {
+            let text = format!("load_many of cache {:?} gave {} rows for {} keys", self.name, rows.len(), keys.len());
+            return Err(Error::configuration(text).into());
+        }
+        let mut answers = Vec::with_capacity(rows.len());
+        let mut offers = Vec::new();
+        for ((key, name), row) in keys.iter().zip(&names).zip(rows) {
+            let filled = self.fill(key, name, row, &loaded, &epoch);
+            if !stale {
+                offers.extend(self.take_in(key, name, &filled, rung, &need));
+            }
+            answers.push((filled.entry, rung, stale));
+        }
+        self.store.spawn(Arc::clone(self).offer(offers));
+        Ok(Some(answers))
+    }
+
+    /// Makes an entry of a loaded row.
+    fn fill(
+        &self,
+        key: &R::Key,
+        name: &Name,
+        row: Option<R::Value>,
+        loaded: &Loaded<()>,
+        epoch: &Epoch,
+    ) -> Filled<R::Value> {
+        let groups: Vec<_> = self.repository.groups(key, row.as_ref()).into_iter().take(GROUPS_MAX + 1).collect();
+        let fit = groups.len() <= GROUPS_MAX && groups.iter().all(|group| group.len() <= KEY_BYTES_MAX);
+        let groups: Vec<Digest> = groups.iter().map(|group| Digest::of_group(group)).collect();
+        let own = self.repository.time_to_live(key, row.as_ref());
+        // An entry whose groups cannot all be remembered could not be retracted by them: it lives for no one else.
+        let life = if fit { own.unwrap_or_else(|| self.lives.of(row.is_some())) } else { Duration::ZERO };
+        let life = Life {
+            filled_ms: loaded.filled_ms,
+            expires_ms: loaded.filled_ms.saturating_add(self.store.jitter(life).as_millis() as u64),
+        };
+        let slots = self.slots(name, &groups);
+        let (stamp, history, fill) = (loaded.stamp, epoch.fingerprint, self.store.next_fill());
+        Filled { entry: Arc::new(Entry { value: row.map(Arc::new), stamp, history, slots, life, fill }), groups }
+    }
+
+    /// Offers a fill to the in-process tier, and returns what is to be offered to the shared one, unless it was retracted
+    /// meanwhile or history moved.
+    fn take_in(
+        self: &Arc<Self>,
+        key: &R::Key,
+        name: &Name,
+        filled: &Filled<R::Value>,
+        rung: Rung,
+        need: &Need,
+    ) -> Option<Offer> {
+        let entry = &filled.entry;
+        let now = self.store.epochs.current();
+        let lives = entry.history == now.fingerprint && now.is_live(entry, self.group);
+        if rung == Rung::Primary && (!lives || entry.stamp.tag < need.floor.tag) {
+            let store = Arc::clone(&self.store);
+            self.store.spawn(async move { store.fleet.nudge().await });
+        }
+        if !lives {
+            self.counters.fills_refused.add_one();
+            return None;
+        }
+        let now_ms = self.clock().now_ms();
+        if entry.life.is_over(now_ms) {
+            return None;
+        }
+        self.local.admit(key.clone(), entry, now_ms);
+        let packer = self.packer.as_ref().filter(|_| self.store.shared.is_some())?;
+        match packer.seal(&name.canonical, entry, &filled.groups) {
+            Ok(envelope) => {
+                let address = Address { history: entry.history, key: name.digest };
+                Some(Offer { address, envelope, life: Duration::from_millis(entry.life.expires_ms - now_ms) })
+            }
+            Err(_) => {
+                self.counters.fills_oversized.add_one();
+                None
+            }
+        }
+    }
+
+    /// Offers fills to the shared tier. An error costs the next reader a miss.
+    async fn offer(self: Arc<Self>, offers: Vec<Offer>) {
+        let Some(shared) = self.store.shared.as_ref().filter(|_| !offers.is_empty()) else { return };
+        if let Err(error) = shared.admit(offers).await {
+            self.store.count_shared_error(&error);
+        }
+    }
+
+    /// The slots of an entry that belongs to these groups.
+    fn slots(&self, name: &Name, groups: &[Digest]) -> Slots {
+        let map = self.store.epochs.slots();
+        Slots { key: map.key(&name.digest), groups: groups.iter().map(|group| map.group(group)).collect() }
+    }
+
+    /// The slots of an entry whose groups are not known yet.
+    fn key_slots(&self, name: &Name) -> Slots {
+        self.slots(name, &[])
+    }
+}
+
+impl super::Lives {
+    fn of(&self, present: bool) -> Duration {
+        if present { self.present } else { self.absent }
+    }
+}
+
+impl<T> Loaded<T> {
+    /// The value, and what else is known of the load.
+    fn split(self) -> (T, Loaded<()>) {
+        let Self { value, stamp, rung, filled_ms, stale } = self;
+        (value, Loaded { value: (), stamp, rung, filled_ms, stale })
+    }
+}

@@ -1,0 +1,296 @@
+//! The read path, top to bottom.
+
+use super::load::Landing;
+use super::{Cache, Demand, Miss, Name, Read, ReadError, Shelf, judge};
+use crate::Error;
+use crate::epoch::Epoch;
+use crate::fleet::Rung;
+use crate::freshness::{Fallback, Freshness, ReadOptions};
+use crate::history::Standing;
+use crate::repository::Repository;
+use crate::session::Session;
+use crate::source::Source;
+use crate::token::worst;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// How often one read begins anew because history moved or a load that it joined came too late for it.
+const ROUNDS_MAX: usize = 8;
+
+/// The most keys that one [`get_many`](Cache::get_many) takes.
+pub const KEYS_MAX: usize = 1024;
+
+type Answer<R, C> = Result<Read<<R as Repository<C>>::Value>, ReadError<<R as Repository<C>>::Error>>;
+
+impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
+    /// Reads the row of `key`, never below what `session` has written.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Load`] with the loader's error; [`ReadError::Cache`] where no server could answer in time, where a
+    /// write of the session was lost in a failover, where the key cannot be serialized, or after
+    /// [`close`](crate::Highwater::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await: a load that it began goes on for the others who wait for it.
+    pub async fn get(&self, session: &Session, key: &R::Key) -> Answer<R, S::Conn> {
+        self.get_with(session, key, &ReadOptions::default()).await
+    }
+
+    /// Reads the row of `key` as fresh as `options` ask for.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_with(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
+        // A hit ends here: it awaits nothing, allocates nothing and takes no lock of ours.
+        if let Some(read) = self.0.answer_locally(session, key, options) {
+            return Ok(read);
+        }
+        Box::pin(self.answer_from_below(session, key, options)).await
+    }
+
+    /// Reads many rows at once, in the order of `keys`: from the in-process tier, then in one round trip from the shared
+    /// one, then in one load from one server. Loads of other readers are not joined.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and where `keys` are more than [`KEYS_MAX`].
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await; the connection that it may have held is discarded.
+    pub async fn get_many(
+        &self,
+        session: &Session,
+        keys: &[R::Key],
+        options: &ReadOptions,
+    ) -> Result<Vec<Read<R::Value>>, ReadError<R::Error>> {
+        if keys.len() > KEYS_MAX {
+            let text = format!("get_many was asked for {} keys; the limit is {KEYS_MAX}", keys.len());
+            return Err(Error::configuration(text).into());
+        }
+        let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
+        if answers.iter().any(Option::is_none) {
+            Box::pin(self.answer_many_from_below(session, keys, options, &mut answers)).await?;
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Joins a load of the key, or begins one, until an answer is the reader's own.
+    async fn answer_from_below(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
+        let shelf = &self.0;
+        let name = Name::of(&shelf.name, key)?;
+        let deadline = shelf.deadline(options);
+        for _ in 0..ROUNDS_MAX {
+            let demand = shelf.demand(session, options, deadline).await?;
+            let lane = (key.clone(), options.fallback);
+            let joined = shelf
+                .flights
+                .join(&lane, demand.floor, deadline, || shelf.store.take_load_permit())
+                .ok_or_else(|| Error::overloaded("too many keys are loading (settings.loads_max)"))?;
+            if joined.leads {
+                shelf.store.spawn(Arc::clone(shelf).fly(lane, name.clone(), Arc::clone(&joined.flight)));
+            } else {
+                shelf.counters.joined.add_one();
+            }
+            let Ok(landing) = timeout_at(deadline, joined.flight.landed()).await else {
+                return shelf.give_up(session, key, options, Error::timed_out("waiting for a load"));
+            };
+            match landing {
+                Some(Landing::Answer { entry, rung, stale }) => {
+                    let epoch = shelf.store.epochs.current();
+                    if joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok() {
+                        return Ok(shelf.answered(session, options, &entry, rung, stale));
+                    }
+                }
+                Some(Landing::HistoryMoved) => {}
+                Some(Landing::Loader(error)) => return Err(ReadError::Load(error)),
+                Some(Landing::Failed(error)) => return shelf.give_up(session, key, options, error),
+                None => return Err(Error::closed().into()),
+            }
+        }
+        let error = Error::not_fresh("the key or the history changed faster than it could be read");
+        shelf.give_up(session, key, options, error)
+    }
+
+    /// Fills the gaps in `answers`, which stand in the order of `keys`.
+    async fn answer_many_from_below(
+        &self,
+        session: &Session,
+        keys: &[R::Key],
+        options: &ReadOptions,
+        answers: &mut [Option<Read<R::Value>>],
+    ) -> Result<(), ReadError<R::Error>> {
+        let shelf = &self.0;
+        let deadline = shelf.deadline(options);
+        for _ in 0..ROUNDS_MAX {
+            let demand = shelf.demand(session, options, deadline).await?;
+            let mut open = Vec::new();
+            for (at, key) in keys.iter().enumerate() {
+                if answers.get(at).is_some_and(Option::is_none) {
+                    open.push((at, key.clone(), Name::of(&shelf.name, key)?));
+                }
+            }
+            let names: Vec<Name> = open.iter().map(|(_, _, name)| name.clone()).collect();
+            let found = shelf.fetch(&names, &demand).await;
+            for ((at, key, _), entry) in open.iter().zip(found) {
+                if let (Some(answer), Some(entry)) = (answers.get_mut(*at), entry) {
+                    shelf.local.admit(key.clone(), &entry, shelf.clock().now_ms());
+                    *answer = Some(shelf.answered(session, options, &entry, Rung::Shared, false));
+                }
+            }
+            open.retain(|(at, ..)| answers.get(*at).is_some_and(Option::is_none));
+            if open.is_empty() {
+                return Ok(());
+            }
+            let (slots, rest) =
+                open.into_iter().map(|(at, key, name)| (at, (key, name))).unzip::<_, _, Vec<_>, Vec<_>>();
+            let Some(loaded) = shelf.load_many(rest, &demand.floor, options.fallback, deadline).await? else {
+                continue;
+            };
+            for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
+                if let Some(answer) = answers.get_mut(at) {
+                    *answer = Some(shelf.answered(session, options, &entry, rung, stale));
+                }
+            }
+            return Ok(());
+        }
+        Err(Error::not_fresh("the history changed faster than it could be read").into())
+    }
+}
+
+impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
+    /// The hit, or nothing.
+    fn answer_locally(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<Read<R::Value>> {
+        let epoch = self.store.epochs.current();
+        let Some(entry) = self.local.get(key) else {
+            self.count(Miss::Absent);
+            return None;
+        };
+        let demand = self.floor(session, options, &epoch).ok()?;
+        let now_ms = self.clock().coarse_ms();
+        match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
+            Ok(()) => Some(self.answered(session, options, &entry, Rung::Local, false)),
+            Err(miss) => {
+                self.count(miss);
+                None
+            }
+        }
+    }
+
+    pub(super) fn answers(
+        &self,
+        entry: &crate::entry::Entry<R::Value>,
+        demand: &Demand,
+        epoch: &Epoch,
+    ) -> Result<(), Miss> {
+        let deaf_age_max = self.store.fleet.settings.deaf_age_max;
+        judge(entry, demand, epoch, self.group, self.clock().now_ms(), deaf_age_max)
+    }
+
+    /// What the read demands in this epoch.
+    fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
+        let own = session.floor(&epoch.history);
+        let mut floor = crate::entry::Floor {
+            tag: own.tag,
+            seen_on_primary: own.seen_on_primary,
+            seen_on_standby: own.seen_on_standby,
+            bound: None,
+            latest: own.primary_only,
+            monotonic: session.is_monotonic(),
+        };
+        let mut standing = own.standing;
+        match &options.freshness {
+            Freshness::Session => {}
+            Freshness::AtLeast(token) => {
+                let demand = token.demand(&epoch.history);
+                floor.tag = floor.tag.max(demand.floor);
+                standing = worst(standing, demand.standing);
+            }
+            Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),
+            Freshness::Latest => floor.latest = true,
+            Freshness::Any => return Ok(Demand { floor: crate::entry::Floor::default(), seen_fill: None }),
+        }
+        match standing {
+            Standing::Floor(_) => Ok(Demand { floor, seen_fill: own.seen_fill }),
+            problem => Err(problem),
+        }
+    }
+
+    /// What the read demands, after looking at the servers where what is known does not suffice.
+    async fn demand(&self, session: &Session, options: &ReadOptions, deadline: Instant) -> Result<Demand, Error> {
+        self.store.check_open()?;
+        let fleet = &self.store.fleet;
+        let mut looked = false;
+        loop {
+            let epoch = self.store.epochs.current().clone();
+            match self.floor(session, options, &epoch) {
+                Err(Standing::Ahead) if !looked => fleet.ask_all(deadline).await,
+                Err(Standing::Ahead) => {
+                    return Err(Error::not_fresh("the token is of a timeline that no reachable primary is on"));
+                }
+                Err(_) => return Err(Error::write_lost(None)),
+                Ok(demand) => {
+                    let no_bound = demand.floor.bound.is_some_and(|bound| bound.tag == crate::Lsn::MAX);
+                    let beyond = demand.floor.tag > self.store.epochs.high_water().insert();
+                    if looked || !(no_bound || beyond) {
+                        return Ok(demand);
+                    }
+                    // No position is known that is young enough, or the token lies beyond all that was seen: from another
+                    // instance, or from before a crash. With the primary away, what is known has to do.
+                    if let Ok(position) = fleet.primary_position(deadline).await
+                        && beyond
+                    {
+                        session.clamp(demand.floor.tag, position);
+                    }
+                }
+            }
+            looked = true;
+        }
+    }
+
+    /// The last resort of a read whose policy takes what is stale: whatever lies in the in-process tier, labelled.
+    fn give_up(&self, session: &Session, key: &R::Key, options: &ReadOptions, error: Error) -> Answer<R, S::Conn> {
+        let fingerprint = self.store.epochs.current().fingerprint;
+        let at_hand = self.local.get(key).filter(|entry| entry.history == fingerprint);
+        match at_hand {
+            Some(entry) if options.fallback == Fallback::Stale && !error.is_write_lost() => {
+                Ok(self.answered(session, options, &entry, Rung::Local, true))
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Counts the answer, and lets a monotonic session remember what it is shown.
+    fn answered(
+        &self,
+        session: &Session,
+        options: &ReadOptions,
+        entry: &crate::entry::Entry<R::Value>,
+        rung: Rung,
+        stale: bool,
+    ) -> Read<R::Value> {
+        let counter = match rung {
+            _ if stale => &self.counters.stale_labelled,
+            Rung::Local => &self.counters.hits_local,
+            Rung::Shared => &self.counters.hits_shared,
+            Rung::Replica => &self.counters.loads_replica,
+            Rung::Primary => &self.counters.loads_primary,
+        };
+        counter.add_one();
+        if !stale && options.freshness != Freshness::Any {
+            session.saw(&entry.stamp, entry.fill);
+        }
+        entry.answer(rung, stale, self.clock().coarse_ms())
+    }
+
+    fn deadline(&self, options: &ReadOptions) -> Instant {
+        options.deadline.unwrap_or_else(|| Instant::now() + self.store.fleet.settings.load_time_max)
+    }
+}

@@ -1,0 +1,133 @@
+//! The floors table: how far each key and group has been retracted.
+
+use crate::Lsn;
+use crate::digest::Digest;
+use crate::entry::Slots;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Which slots of a floors table belong to a key or a group. The same for all epochs of a process, so that an entry
+/// can remember its slots; seeded, so that nobody outside can aim for collisions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlotMap {
+    seed: (u64, u64),
+    key_mask: u64,
+    group_mask: u64,
+}
+
+/// Groups have a table of their own: a key that shared a slot with a group would retract all of the group's entries.
+const GROUP_SLOTS: usize = 1 << 16;
+
+impl SlotMap {
+    /// A map onto `key_slots`, rounded up to a power of two.
+    pub(crate) fn new(key_slots: usize, seed: (u64, u64)) -> Self {
+        let mask = |slots: usize| slots.next_power_of_two() as u64 - 1;
+        Self { seed, key_mask: mask(key_slots), group_mask: mask(GROUP_SLOTS.min(key_slots)) }
+    }
+
+    pub(crate) fn key(&self, digest: &Digest) -> u32 {
+        (self.hash(digest) & self.key_mask) as u32
+    }
+
+    pub(crate) fn group(&self, digest: &Digest) -> u32 {
+        (self.hash(digest) & self.group_mask) as u32
+    }
+
+    fn hash(&self, digest: &Digest) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
+        hasher.write(digest.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// For each slot the highest position that something in it was retracted at.
+///
+/// A retraction is one `fetch_max` a name: it needs no lookup in the tiers, cannot race with a fill, and covers what
+/// arrives later from Redis. It never forgets; a collision of slots only costs a miss.
+#[derive(Debug)]
+pub(crate) struct Floors {
+    keys: Box<[AtomicU64]>,
+    groups: Box<[AtomicU64]>,
+}
+
+impl Floors {
+    pub(crate) fn new(map: &SlotMap) -> Self {
+        let table = |mask: u64| (0..=mask).map(|_| AtomicU64::new(0)).collect();
+        Self { keys: table(map.key_mask), groups: table(map.group_mask) }
+    }
+
+    pub(crate) fn raise_key(&self, slot: u32, position: Lsn) {
+        raise(&self.keys, slot, position);
+    }
+
+    pub(crate) fn raise_group(&self, slot: u32, position: Lsn) {
+        raise(&self.groups, slot, position);
+    }
+
+    /// The least tag that an entry in these slots must have.
+    pub(crate) fn of(&self, slots: &Slots, cache_group: u32) -> Lsn {
+        let groups = slots.groups.iter().map(|&slot| at(&self.groups, slot));
+        let own = at(&self.keys, slots.key).max(at(&self.groups, cache_group));
+        Lsn::new(groups.fold(own, u64::max))
+    }
+
+    /// The same table with no floor above `top`: after a crash, positions above it will be used again.
+    pub(crate) fn clamped(&self, top: Lsn) -> Self {
+        let clamp = |table: &[AtomicU64]| -> Box<[AtomicU64]> {
+            table.iter().map(|floor| AtomicU64::new(floor.load(Ordering::Acquire).min(top.offset()))).collect()
+        };
+        Self { keys: clamp(&self.keys), groups: clamp(&self.groups) }
+    }
+}
+
+fn raise(table: &[AtomicU64], slot: u32, position: Lsn) {
+    if let Some(floor) = table.get(slot as usize) {
+        floor.fetch_max(position.offset(), Ordering::AcqRel);
+    }
+}
+
+fn at(table: &[AtomicU64], slot: u32) -> u64 {
+    // A slot outside the table cannot be made by the map; were it, nothing in it would be live.
+    table.get(slot as usize).map_or(u64::MAX, |floor| floor.load(Ordering::Acquire))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_group_covers_its_entries_and_no_others() {
+        let map = SlotMap::new(1 << 12, (1, 2));
+        let floors = Floors::new(&map);
+        let slots = |key: &str, group: &str| Slots {
+            key: map.key(&Digest::of_key(key.as_bytes())),
+            groups: Box::new([map.group(&Digest::of_group(group))]),
+        };
+        floors.raise_group(map.group(&Digest::of_group("team:7")), Lsn::new(50));
+        assert_eq!(floors.of(&slots("a", "team:7"), 0), Lsn::new(50));
+        assert_eq!(floors.of(&slots("b", "team:8"), 0), Lsn::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn a_floor_is_never_below_the_exact_one(raises in prop::collection::vec((0u8..40, 1u64..1000), 0..60)) {
+            let map = SlotMap::new(16, (3, 4));
+            let floors = Floors::new(&map);
+            let mut exact = BTreeMap::new();
+            for (key, position) in raises {
+                let digest = Digest::of_key(&[key]);
+                floors.raise_key(map.key(&digest), Lsn::new(position));
+                let floor = exact.entry(key).or_insert(0u64);
+                *floor = (*floor).max(position);
+            }
+            for (key, floor) in exact {
+                let slots = Slots { key: map.key(&Digest::of_key(&[key])), groups: Box::new([]) };
+                prop_assert!(floors.of(&slots, 0) >= Lsn::new(floor));
+                prop_assert!(floors.clamped(Lsn::new(500)).of(&slots, 0) >= Lsn::new(floor.min(500)));
+            }
+        }
+    }
+}

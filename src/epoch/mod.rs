@@ -1,0 +1,264 @@
+//! What one instance knows for certain at one time: the history it is in, what was retracted, from where on it hears.
+
+mod floors;
+
+pub(crate) use floors::{Floors, SlotMap};
+
+use crate::digest::Digest;
+use crate::entry::{Entry, Slots};
+use crate::history::History;
+use crate::source::Role;
+use crate::{Lsn, Position};
+use arc_swap::{ArcSwap, Guard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One instance's unbroken knowledge. Immutable but for the floors, which only rise; a reader loads it once and judges
+/// by that one object, so it can never mix the floors of one history with the entries of another.
+#[derive(Debug)]
+pub(crate) struct Epoch {
+    pub(crate) history: Arc<History>,
+    pub(crate) fingerprint: u64,
+    pub(crate) floors: Arc<Floors>,
+    /// Every retraction above this position has been or will be heard, while the bus is live; `None` while it is not.
+    /// Entries tagged below it may have missed one.
+    pub(crate) heard_from: Option<Lsn>,
+}
+
+impl Epoch {
+    /// Whether nothing has retracted the entry since its tag.
+    pub(crate) fn is_live<V>(&self, entry: &Entry<V>, cache_group: u32) -> bool {
+        entry.stamp.tag >= self.floors.of(&entry.slots, cache_group)
+    }
+
+    /// The least tag that would be live in these slots.
+    pub(crate) fn floor(&self, slots: &Slots, cache_group: u32) -> Lsn {
+        self.floors.of(slots, cache_group)
+    }
+}
+
+/// The highest positions of the primary that were seen on the current timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HighWater {
+    flush: Lsn,
+    insert: Lsn,
+}
+
+impl HighWater {
+    /// The highest position that a token can have, as far as is known.
+    pub(crate) fn insert(&self) -> Lsn {
+        self.insert
+    }
+}
+
+/// What the sight of a primary meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sighted {
+    /// The history that is known.
+    Same,
+    /// The primary crashed and lost what it had not flushed; floors were clamped to this position.
+    Crashed(Lsn),
+    /// History was replaced: every entry is dropped.
+    Replaced,
+    /// This server is not the primary of the present history: another cluster, or one that was left behind.
+    NotOurs,
+}
+
+/// The current epoch, and the one place where it changes.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    current: ArcSwap<Epoch>,
+    slots: SlotMap,
+    /// Held while floors are raised or the epoch is replaced, so that no retraction is lost in between. Never on the
+    /// path of a read.
+    change: Mutex<HighWater>,
+}
+
+impl Epochs {
+    pub(crate) fn new(history: History, slots: SlotMap, heard_from: Option<Lsn>) -> Self {
+        let epoch = epoch(history, Arc::new(Floors::new(&slots)), heard_from);
+        Self { current: ArcSwap::from_pointee(epoch), slots, change: Mutex::default() }
+    }
+
+    pub(crate) fn current(&self) -> Guard<Arc<Epoch>> {
+        self.current.load()
+    }
+
+    pub(crate) fn slots(&self) -> &SlotMap {
+        &self.slots
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HighWater> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The high-water marks, to be taken before a primary is probed: what it then says is compared with these.
+    pub(crate) fn high_water(&self) -> HighWater {
+        *self.lock()
+    }
+
+    /// A position of the primary that a token was read at.
+    pub(crate) fn saw_token(&self, token: Position) {
+        let mut high = self.lock();
+        if self.current.load().history.timeline() == token.timeline {
+            high.insert = high.insert.max(token.lsn);
+        }
+    }
+
+    /// Retracts these names at `position`. Returns false where the position lies in another history than ours: then
+    /// the history has to be looked at first.
+    pub(crate) fn retract(&self, position: Position, keys: &[Digest], groups: &[Digest]) -> bool {
+        let _change = self.lock();
+        let epoch = self.current.load();
+        if epoch.history.timeline() != position.timeline {
+            return false;
+        }
+        keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), position.lsn));
+        groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), position.lsn));
+        true
+    }
+
+    /// Retractions above `from` are heard from now on; with `None`, no more.
+    pub(crate) fn hear_from(&self, from: Option<Lsn>) {
+        let _change = self.lock();
+        let now = self.current.load();
+        if now.heard_from != from {
+            self.current.store(Arc::new(epoch((*now.history).clone(), Arc::clone(&now.floors), from)));
+        }
+    }
+
+    /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
+    /// was news: then every entry is dropped.
+    pub(crate) fn adopt_generation(&self, generation: u64) -> bool {
+        let mut high = self.lock();
+        let now = self.current.load();
+        let news = generation > now.history.generation();
+        if news {
+            *high = HighWater::default();
+            self.replace((*now.history).clone().with_generation(generation));
+        }
+        news
+    }
+
+    /// Takes in what a server that claims to be the primary said. `before` is the high-water mark taken before it was
+    /// asked, so that an answer that was merely slow is not taken for a history that went back.
+    pub(crate) fn saw_primary(&self, system_identifier: u64, role: &Role, before: HighWater) -> Sighted {
+        let Role::Primary { timeline, insert, flush, switches } = role else { return Sighted::NotOurs };
+        let mut high = self.lock();
+        let now = self.current.load();
+        let ours = &now.history;
+        if system_identifier != ours.system_identifier() || *timeline < ours.timeline() {
+            return Sighted::NotOurs;
+        }
+        let theirs = History::new(system_identifier, *timeline, switches.clone()).with_generation(ours.generation());
+        let forked = match (theirs.switches().last(), ours.switches().last()) {
+            (Some(theirs), Some(ours)) => theirs != ours,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let seen = HighWater { flush: *flush, insert: *insert };
+        if *timeline > ours.timeline() || forked {
+            *high = seen;
+            self.replace(theirs);
+            return Sighted::Replaced;
+        }
+        if *flush < before.flush {
+            // What had been flushed is gone: no crash does that, the server was set back to an older copy.
+            *high = seen;
+            let generation = ours.generation() + 1;
+            self.replace((**ours).clone().with_generation(generation));
+            return Sighted::Replaced;
+        }
+        if *insert < before.insert {
+            *high = seen;
+            let clamped = Arc::new(now.floors.clamped(*insert));
+            self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from)));
+            return Sighted::Crashed(*insert);
+        }
+        high.flush = high.flush.max(*flush);
+        high.insert = high.insert.max(*insert);
+        Sighted::Same
+    }
+
+    /// A new history: new floors, and nothing heard yet.
+    fn replace(&self, history: History) {
+        let heard_from = self.current.load().heard_from.filter(|from| *from == Lsn::ZERO);
+        self.current.store(Arc::new(epoch(history, Arc::new(Floors::new(&self.slots)), heard_from)));
+    }
+}
+
+fn epoch(history: History, floors: Arc<Floors>, heard_from: Option<Lsn>) -> Epoch {
+    Epoch { fingerprint: history.fingerprint(), history: Arc::new(history), floors, heard_from }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Switch, Timeline};
+
+    fn epochs() -> Epochs {
+        let slots = SlotMap::new(64, (1, 2));
+        Epochs::new(History::new(7, Timeline(1), vec![]), slots, Some(Lsn::ZERO))
+    }
+
+    fn primary(timeline: u32, insert: u64, flush: u64, switch: Option<u64>) -> Role {
+        let switches = switch.map(|at| Switch { from: Timeline(timeline - 1), at: Lsn::new(at) });
+        Role::Primary {
+            timeline: Timeline(timeline),
+            insert: Lsn::new(insert),
+            flush: Lsn::new(flush),
+            switches: switches.into_iter().collect(),
+        }
+    }
+
+    fn sight(epochs: &Epochs, role: &Role) -> Sighted {
+        epochs.saw_primary(7, role, epochs.high_water())
+    }
+
+    fn floor_of(epochs: &Epochs, key: &Digest) -> Lsn {
+        let slots = Slots { key: epochs.slots().key(key), groups: Box::new([]) };
+        epochs.current().floor(&slots, 0)
+    }
+
+    #[test]
+    fn a_crash_clamps_and_a_set_back_server_replaces() {
+        let epochs = epochs();
+        let key = Digest::of_key(b"k");
+        assert_eq!(sight(&epochs, &primary(1, 300, 200, None)), Sighted::Same);
+        assert!(epochs.retract(Position::new(1, Lsn::new(290)), &[key], &[]));
+        let first = epochs.current().fingerprint;
+        assert_eq!(sight(&epochs, &primary(1, 210, 210, None)), Sighted::Crashed(Lsn::new(210)));
+        assert_eq!(floor_of(&epochs, &key), Lsn::new(210));
+        assert_eq!(epochs.current().fingerprint, first, "entries survive a crash");
+        assert_eq!(sight(&epochs, &primary(1, 150, 150, None)), Sighted::Replaced);
+        assert_eq!(floor_of(&epochs, &key), Lsn::ZERO);
+        assert_ne!(epochs.current().fingerprint, first);
+    }
+
+    #[test]
+    fn a_slow_answer_is_not_a_history_that_went_back() {
+        let epochs = epochs();
+        let before = epochs.high_water();
+        assert_eq!(sight(&epochs, &primary(1, 300, 300, None)), Sighted::Same);
+        assert_eq!(epochs.saw_primary(7, &primary(1, 100, 100, None), before), Sighted::Same);
+        assert_eq!(sight(&epochs, &primary(1, 300, 300, None)), Sighted::Same);
+    }
+
+    #[test]
+    fn a_promotion_replaces_and_the_old_primary_is_not_ours() {
+        let epochs = epochs();
+        assert_eq!(sight(&epochs, &primary(2, 300, 300, Some(280))), Sighted::Replaced);
+        assert_eq!(sight(&epochs, &primary(1, 900, 900, None)), Sighted::NotOurs);
+        assert_eq!(epochs.saw_primary(8, &primary(3, 900, 900, None), epochs.high_water()), Sighted::NotOurs);
+        assert_eq!(sight(&epochs, &primary(2, 310, 310, None)), Sighted::Same, "a restart forgets the switch point");
+        assert_eq!(sight(&epochs, &primary(2, 310, 310, Some(281))), Sighted::Replaced, "two promoted to one number");
+        assert!(!epochs.retract(Position::new(1, Lsn::new(1)), &[], &[]));
+    }
+
+    #[test]
+    fn a_generation_only_rises() {
+        let epochs = epochs();
+        assert!(epochs.adopt_generation(2));
+        assert!(!epochs.adopt_generation(1));
+        assert_eq!(epochs.current().history.generation(), 2);
+    }
+}

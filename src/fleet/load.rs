@@ -1,0 +1,328 @@
+//! One load: choose a server, verify it on the connection that answers, wait, fall back.
+
+use super::belief::{self, Want};
+use super::{Fleet, Node};
+use crate::entry::{Floor, Stamp};
+use crate::freshness::Fallback;
+use crate::source::{Ask, Fault, FaultKind, Lease, NodeId, Source};
+use crate::{Error, Lsn, Origin, Timeline};
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::time::{Instant, timeout_at};
+
+/// Where an answer came from, cheapest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Rung {
+    /// The in-process tier.
+    Local,
+    /// The tier that instances share.
+    Shared,
+    /// A replica.
+    Replica,
+    /// The primary.
+    Primary,
+}
+
+/// What a load does once it has a connection.
+pub(crate) trait Work<C>: Send + Sync {
+    type Value: Send;
+    type Error: Send;
+
+    fn run(&self, on: &C) -> impl Future<Output = Result<Self::Value, Self::Error>> + Send;
+}
+
+/// What a load must reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) timeline: Timeline,
+    /// The reads' floor.
+    pub(crate) floor: Floor,
+    /// The keys' own floor: what was retracted below it must not come back from a replica that has not replayed so far.
+    pub(crate) retracted: Lsn,
+    pub(crate) fallback: Fallback,
+    pub(crate) deadline: Instant,
+}
+
+impl Need {
+    /// The least tag that a replica's answer must have.
+    fn tag(&self) -> Lsn {
+        self.floor.least_tag().max(self.retracted)
+    }
+}
+
+/// What a load brought.
+#[derive(Debug)]
+pub(crate) struct Loaded<T> {
+    pub(crate) value: T,
+    pub(crate) stamp: Stamp,
+    pub(crate) rung: Rung,
+    /// When the statement was about to be sent.
+    pub(crate) filled_ms: u64,
+    /// The answer is below the floor, and the policy allowed that.
+    pub(crate) stale: bool,
+}
+
+/// Why a load brought nothing.
+#[derive(Debug)]
+pub(crate) enum LoadError<E> {
+    /// The loader's own error.
+    Loader(E),
+    /// History was replaced while the load was under way: look at it anew and begin again.
+    HistoryMoved,
+    Failed(Error),
+}
+
+/// One attempt's end, where it was not an answer.
+enum Attempt<E> {
+    Loader(E),
+    HistoryMoved,
+    /// It answered below what it was believed to reach.
+    Short(Stamp),
+    Fault(Fault),
+}
+
+impl<S: Source> Fleet<S> {
+    /// Loads from the cheapest server that provably reaches the need. `departed` is called before any statement is sent:
+    /// a read that began before it is answered by the primary whatever the tag.
+    pub(crate) async fn load<W: Work<S::Conn>>(
+        &self,
+        need: &Need,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, LoadError<W::Error>> {
+        // With one server there is nothing to choose and nothing to fall back from.
+        if need.floor.latest || self.nodes.len() == 1 {
+            return self.load_on_primary(need, work, departed).await;
+        }
+        let wait_until = wait_until(need.deadline, self.settings.wait_budget);
+        let mut tried = Vec::new();
+        let mut waited = false;
+        while tried.len() < self.nodes.len() {
+            let Some(node) = self.choose(need, need.tag(), &tried) else {
+                if Instant::now() >= wait_until || !self.may_arrive(need, &tried) {
+                    break;
+                }
+                if !waited {
+                    self.counters.waits.add_one();
+                    waited = true;
+                }
+                self.wait_for_news(wait_until).await;
+                continue;
+            };
+            match self.attempt(node, need, false, work, departed).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(failed) => self.take_in(node, failed)?,
+            }
+            tried.push(node);
+        }
+        self.fall_back(need, work, departed).await
+    }
+
+    async fn fall_back<W: Work<S::Conn>>(
+        &self,
+        need: &Need,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, LoadError<W::Error>> {
+        match need.fallback {
+            Fallback::Primary => {
+                self.counters.fallbacks_primary.add_one();
+                self.load_on_primary(need, work, departed).await
+            }
+            Fallback::Error => {
+                self.counters.fallbacks_error.add_one();
+                Err(LoadError::Failed(Error::not_fresh("no replica reached the read's floor within the wait budget")))
+            }
+            Fallback::Stale => {
+                self.counters.fallbacks_stale.add_one();
+                let mut tried = Vec::new();
+                let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
+                while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
+                    match self.attempt(node, &anything, false, work, departed).await {
+                        Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
+                        Err(failed) => self.take_in(node, failed)?,
+                    }
+                    tried.push(node);
+                }
+                // Nothing stale is to be had from a replica, so a fresh answer is the only one.
+                self.load_on_primary(need, work, departed).await
+            }
+        }
+    }
+
+    async fn load_on_primary<W: Work<S::Conn>>(
+        &self,
+        need: &Need,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, LoadError<W::Error>> {
+        let Ok(permit) = timeout_at(need.deadline, self.primary_budget.acquire()).await else {
+            let text = "too many loads are at the primary (settings.primary_loads_max), and none ended by the deadline";
+            return Err(LoadError::Failed(Error::overloaded(text)));
+        };
+        let mut node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
+        let mut resolved_again = false;
+        let answer = loop {
+            match self.attempt(node, need, true, work, departed).await {
+                Ok(loaded) => break Ok(loaded),
+                Err(Attempt::Fault(fault)) if may_have_moved(&fault) && !resolved_again => {
+                    // Once: the primary has moved, or a pooled connection was dead and a fresh one may not be.
+                    resolved_again = true;
+                    self.counters.retries.add_one();
+                    self.ask_all(need.deadline).await;
+                    node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
+                }
+                Err(Attempt::Fault(fault)) => break Err(LoadError::Failed(fault.into())),
+                Err(failed) => {
+                    self.take_in(node, failed)?;
+                    break Err(LoadError::Failed(Error::not_fresh("the primary's answer falls short of the floor")));
+                }
+            }
+        };
+        drop(permit);
+        answer
+    }
+
+    async fn attempt<W: Work<S::Conn>>(
+        &self,
+        node: NodeId,
+        need: &Need,
+        primary: bool,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, Attempt<W::Error>> {
+        let _busy = self.nodes.get(node).map(Busy::at);
+        let ask = Ask {
+            primary,
+            floor: need.tag(),
+            upper: need.floor.monotonic,
+            quiesce: primary && need.floor.seen_on_standby.is_some(),
+            deadline: need.deadline,
+        };
+        let within = |what: &'static str| Fault::new(FaultKind::TimedOut, self.name(node), what);
+        let lease = match timeout_at(need.deadline, self.source.lease(node, ask)).await {
+            Ok(lease) => lease.map_err(Attempt::Fault)?,
+            Err(_) => return Err(Attempt::Fault(within("no connection by the deadline"))),
+        };
+        departed();
+        let filled_ms = self.clock.now_ms();
+        let Ok(result) = timeout_at(need.deadline, work.run(lease.conn())).await else {
+            return Err(Attempt::Fault(within("the loader did not end by the deadline")));
+        };
+        let stamp = match timeout_at(need.deadline, lease.finish()).await {
+            Ok(finished) => finished,
+            Err(_) => Err(within("the position was not read by the deadline")),
+        };
+        match (result, stamp) {
+            // What went wrong on the connection explains the loader's error better than the loader can.
+            (_, Err(fault)) if fault.is_worth_another_server() => Err(Attempt::Fault(fault)),
+            (Err(error), _) => Err(Attempt::Loader(error)),
+            (Ok(_), Err(fault)) => Err(Attempt::Fault(fault)),
+            (Ok(_), Ok(stamp)) if stamp.timeline > need.timeline => Err(Attempt::HistoryMoved),
+            (Ok(_), Ok(stamp)) if !reaches(&stamp, need, primary) => Err(Attempt::Short(stamp)),
+            (Ok(value), Ok(stamp)) => {
+                let rung = if stamp.origin == Origin::Primary { Rung::Primary } else { Rung::Replica };
+                Ok(Loaded { value, stamp, rung, filled_ms, stale: false })
+            }
+        }
+    }
+
+    /// Learns from an attempt that was not an answer. An error is one that no other server can mend.
+    fn take_in<E>(&self, node: NodeId, failed: Attempt<E>) -> Result<(), LoadError<E>> {
+        match failed {
+            Attempt::Loader(error) => return Err(LoadError::Loader(error)),
+            Attempt::HistoryMoved => return Err(LoadError::HistoryMoved),
+            Attempt::Short(stamp) => {
+                self.counters.disbelieved.add_one();
+                tracing::debug!(target: "highwater", node = self.name(node), tag = %stamp.tag, "answer below the floor");
+            }
+            Attempt::Fault(fault) => {
+                self.counters.retries.add_one();
+                // A cancelled query and a full pool say nothing about the next one.
+                if !matches!(fault.kind, FaultKind::Conflict | FaultKind::Busy | FaultKind::Statement) {
+                    self.doubt(node, &fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(&self, need: &Need, floor: Lsn, tried: &[NodeId]) -> Option<NodeId> {
+        self.with_want(need, floor, tried, belief::choose)
+    }
+
+    fn may_arrive(&self, need: &Need, tried: &[NodeId]) -> bool {
+        self.with_want(need, need.tag(), tried, belief::may_arrive)
+    }
+
+    fn with_want<T>(
+        &self,
+        need: &Need,
+        floor: Lsn,
+        tried: &[NodeId],
+        ask: impl Fn(&belief::Beliefs, &Want<'_>) -> T,
+    ) -> T {
+        let busy: Vec<usize> = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
+        let zone = self.settings.zone.as_deref();
+        ask(&self.beliefs.borrow(), &Want { timeline: need.timeline, floor, zone, tried, busy: &busy })
+    }
+
+    /// Waits until a server has answered its monitor, which asks often while somebody waits.
+    async fn wait_for_news(&self, until: Instant) {
+        let mut watch = self.beliefs.subscribe();
+        let _waiting: Vec<Waiting<'_>> = self.nodes.iter().map(Waiting::at).collect();
+        // Late is the same as no news: the caller looks at the clock.
+        let _ = timeout_at(until, watch.changed()).await;
+    }
+}
+
+/// Whether the answer may be given. A primary answer reflects whatever was visible when its statement was sent, and so
+/// serves its own readers whatever its tag; a replica's answer goes by the tag alone.
+fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
+    stamp.timeline == need.timeline && (asked_primary && stamp.origin == Origin::Primary || stamp.tag >= need.tag())
+}
+
+fn may_have_moved(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::WrongRole | FaultKind::Down | FaultKind::Unproven | FaultKind::Foreign)
+}
+
+/// Waiting must leave the fallback time to answer: at most half of what the caller has left.
+fn wait_until(deadline: Instant, budget: std::time::Duration) -> Instant {
+    let now = Instant::now();
+    now + budget.min(deadline.saturating_duration_since(now) / 2)
+}
+
+/// Counts a load at a server while it lives.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn at(node: &'a Node) -> Self {
+        node.busy.fetch_add(1, Ordering::Relaxed);
+        Self(&node.busy)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a reader that waits for a server while it lives, and wakes the server's monitor.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn at(node: &'a Node) -> Self {
+        if node.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            node.kick.notify_one();
+        }
+        Self(&node.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

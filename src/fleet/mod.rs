@@ -1,0 +1,206 @@
+//! The servers behind the tiers: watched by a monitor, chosen by belief, verified on the connection that answers.
+
+mod belief;
+mod load;
+mod monitor;
+
+pub use load::Rung;
+pub(crate) use load::{LoadError, Loaded, Need, Work};
+
+use crate::clock::Clock;
+use crate::entry::Bound;
+use crate::epoch::Epochs;
+use crate::source::{NodeId, Role, Source};
+use crate::stats::{NodeStats, StoreCounters};
+use crate::{Error, Lsn, Settings};
+use arc_swap::ArcSwap;
+use belief::{Belief, Standing};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+/// The servers of one cluster and what is believed of them.
+pub(crate) struct Fleet<S> {
+    pub(crate) source: S,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) clock: Clock,
+    pub(crate) settings: Settings,
+    pub(crate) counters: Arc<StoreCounters>,
+    beliefs: watch::Sender<Vec<Belief>>,
+    nodes: Vec<Node>,
+    primary_budget: Semaphore,
+    /// Positions of the primary by the time at which they were asked for, oldest first.
+    samples: ArcSwap<Vec<Sample>>,
+    nudged_ms: AtomicU64,
+}
+
+/// What the loads of one server share.
+#[derive(Debug, Default)]
+struct Node {
+    /// Wakes the monitor of this server.
+    kick: Notify,
+    /// Questions begun.
+    begun: AtomicU64,
+    /// Reads that wait for this server.
+    waiting: AtomicUsize,
+    /// Loads under way.
+    busy: AtomicUsize,
+}
+
+/// Everything acknowledged before `begun_ms` lies at or below `insert`.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    begun_ms: u64,
+    insert: Lsn,
+}
+
+/// With the default interval, the positions of the last minute.
+const SAMPLES_MAX: usize = 256;
+
+/// How long the primary's log is left alone after it was moved.
+const NUDGE_PAUSE_MS: u64 = 50;
+
+impl<S: Source> Fleet<S> {
+    pub(crate) fn new(
+        source: S,
+        epochs: Arc<Epochs>,
+        clock: Clock,
+        settings: Settings,
+        counters: Arc<StoreCounters>,
+    ) -> Self {
+        let beliefs = source.nodes().iter().map(|node| Belief::unknown(node.zone.clone())).collect::<Vec<_>>();
+        let nodes = beliefs.iter().map(|_| Node::default()).collect();
+        Self {
+            source,
+            epochs,
+            clock,
+            primary_budget: Semaphore::new(settings.primary_loads_max),
+            settings,
+            counters,
+            beliefs: watch::Sender::new(beliefs),
+            nodes,
+            samples: ArcSwap::default(),
+            nudged_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The primary of the present history, if any server is believed to be it.
+    pub(crate) fn primary(&self) -> Option<NodeId> {
+        belief::primary(&self.beliefs.borrow(), self.epochs.current().history.timeline())
+    }
+
+    /// The primary, after asking all servers anew if none is believed to be it. Fails at once, not at the deadline, where
+    /// none is: a dead primary must not hold its readers.
+    pub(crate) async fn find_primary(&self, deadline: Instant) -> Result<NodeId, Error> {
+        if let Some(node) = self.primary() {
+            return Ok(node);
+        }
+        self.ask_all(deadline).await;
+        self.primary().ok_or_else(|| {
+            let beliefs = self.beliefs.borrow();
+            let names = self.source.nodes().iter().zip(beliefs.iter());
+            let states = names.map(|(node, belief)| format!("{}: {}", node.name, describe(belief)));
+            Error::unavailable(format!("no primary is reachable ({})", states.collect::<Vec<_>>().join("; ")))
+        })
+    }
+
+    /// A position of the primary read from now on: at or above everything acknowledged before this call. All who ask at
+    /// one time share one question.
+    pub(crate) async fn primary_position(&self, deadline: Instant) -> Result<crate::Position, Error> {
+        let node = self.find_primary(deadline).await?;
+        self.ask(&[node], deadline).await;
+        match self.beliefs.borrow().get(node).map(|belief| &belief.standing) {
+            Some(Standing::Up(Role::Primary { timeline, insert, .. })) => {
+                Ok(crate::Position { timeline: *timeline, lsn: *insert })
+            }
+            Some(Standing::Out { why, note }) => {
+                Err(crate::source::Fault::new(*why, self.name(node), note.clone()).into())
+            }
+            _ => Err(Error::unavailable(format!("{} is not the primary any more", self.name(node)))),
+        }
+    }
+
+    /// Asks every server anew and waits for their answers, or until the deadline.
+    pub(crate) async fn ask_all(&self, deadline: Instant) {
+        let nodes: Vec<NodeId> = (0..self.nodes.len()).collect();
+        self.ask(&nodes, deadline).await;
+    }
+
+    /// Asks these servers anew and waits for answers to questions begun after this call, or until the deadline.
+    async fn ask(&self, nodes: &[NodeId], deadline: Instant) {
+        let targets: Vec<(NodeId, u64)> = nodes
+            .iter()
+            .filter_map(|&node| {
+                let known = self.nodes.get(node)?;
+                known.kick.notify_one();
+                Some((node, known.begun.load(Ordering::Acquire) + 1))
+            })
+            .collect();
+        let answered = |beliefs: &Vec<Belief>| {
+            targets.iter().all(|&(node, target)| beliefs.get(node).is_none_or(|belief| belief.probes >= target))
+        };
+        let mut watch = self.beliefs.subscribe();
+        // At the deadline the caller sees from the beliefs what is missing.
+        let _ = timeout_at(deadline, watch.wait_for(answered)).await;
+    }
+
+    /// A staleness bound as a read sees it now. Its position is `Lsn::MAX` where none that is young enough is known.
+    pub(crate) fn bound(&self, within: Duration, now_ms: u64) -> Bound {
+        let since_ms = now_ms.saturating_sub(within.as_millis() as u64);
+        let samples = self.samples.load();
+        let young = samples.iter().find(|sample| sample.begun_ms >= since_ms);
+        Bound { tag: young.map_or(Lsn::MAX, |sample| sample.insert), since_ms }
+    }
+
+    /// Moves the primary's log, unless that was done a moment ago: a primary fill is tagged strictly below the log's
+    /// end, so on an idle primary nothing could be cached above the newest write.
+    pub(crate) async fn nudge(&self) {
+        let now_ms = self.clock.now_ms();
+        let last_ms = self.nudged_ms.load(Ordering::Relaxed);
+        let due = now_ms.saturating_sub(last_ms) >= NUDGE_PAUSE_MS;
+        let ours =
+            due && self.nudged_ms.compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if let Some(node) = self.primary().filter(|_| ours) {
+            self.counters.nudges.add_one();
+            if let Err(fault) = self.source.nudge(node).await {
+                tracing::debug!(target: "highwater", node = %fault.node, kind = ?fault.kind, "nudge failed");
+            }
+        }
+    }
+
+    pub(crate) fn name(&self, node: NodeId) -> &str {
+        self.source.nodes().get(node).map_or("unknown server", |node| node.name.as_str())
+    }
+
+    pub(crate) fn stats(&self) -> Vec<NodeStats> {
+        let beliefs = self.beliefs.borrow();
+        let head = beliefs.iter().find_map(|belief| match &belief.standing {
+            Standing::Up(Role::Primary { insert, .. }) => Some(*insert),
+            _ => None,
+        });
+        let node_stats = |(node, belief): (NodeId, &Belief)| {
+            let (lag_bytes, lag) = match &belief.standing {
+                Standing::Up(Role::Standby { replay, lag, .. }) => {
+                    (head.map(|head| head.bytes_ahead_of(*replay)), *lag)
+                }
+                _ => (None, None),
+            };
+            let loads = self.nodes.get(node).map_or(0, |node| node.busy.load(Ordering::Relaxed));
+            let (name, state, latency) = (self.name(node).to_owned(), describe(belief), belief.latency);
+            NodeStats { name, state, lag_bytes, lag, latency, loads }
+        };
+        beliefs.iter().enumerate().map(node_stats).collect()
+    }
+}
+
+fn describe(belief: &Belief) -> String {
+    match &belief.standing {
+        Standing::Unknown => "unknown".to_owned(),
+        Standing::Up(Role::Primary { timeline, .. }) => format!("primary on timeline {timeline}"),
+        Standing::Up(Role::Standby { timeline: Some(timeline), .. }) => format!("standby on timeline {timeline}"),
+        Standing::Up(Role::Standby { timeline: None, .. }) => "standby on an unconfirmed timeline".to_owned(),
+        Standing::Out { why, note } => format!("out ({why:?}: {note})"),
+    }
+}

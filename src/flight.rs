@@ -1,0 +1,245 @@
+//! Joining loads: one load that several readers wait for.
+
+use crate::entry::Floor;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// One load that several readers wait for. `L` is how it ends.
+#[derive(Debug)]
+pub(crate) struct Flight<L> {
+    plan: Mutex<Plan>,
+    landing: watch::Sender<Option<L>>,
+}
+
+/// What a flight was asked for, and how far it has come.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    floor: Floor,
+    deadline: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// The floor still rises with every reader that joins.
+    Boarding,
+    /// The floor is fixed; no statement was sent.
+    Closed,
+    /// A statement may have been sent: who joins now may have written after its snapshot was taken.
+    Departed,
+}
+
+/// How a reader came to a flight.
+#[derive(Debug)]
+pub(crate) struct Joined<L> {
+    pub(crate) flight: Arc<Flight<L>>,
+    /// The reader's floor was part of what the load was asked for, and the reader began before its statement was sent:
+    /// the answer is the reader's own, whatever its tag. All others judge it by the Answer rule.
+    pub(crate) entitled: bool,
+    /// The reader must set the flight going.
+    pub(crate) leads: bool,
+}
+
+/// The flights of one key: the one under way, and one queued for all who came too late for it.
+#[derive(Debug)]
+struct Lane<L> {
+    current: Arc<Flight<L>>,
+    next: Option<Arc<Flight<L>>>,
+}
+
+/// All flights of one cache. Bounded by the store's limit on loads.
+#[derive(Debug)]
+pub(crate) struct Flights<K, L> {
+    lanes: Mutex<HashMap<K, Lane<L>>>,
+}
+
+impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
+    pub(crate) fn new() -> Self {
+        Self { lanes: Mutex::new(HashMap::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Lane<L>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins a flight for `key` that will answer a read with `floor`, or begins one where `may_begin` allows it.
+    pub(crate) fn join(
+        &self,
+        key: &K,
+        floor: Floor,
+        deadline: Instant,
+        may_begin: impl FnOnce() -> bool,
+    ) -> Option<Joined<L>> {
+        let mut lanes = self.lock();
+        match lanes.entry(key.clone()) {
+            Slot::Vacant(vacant) => {
+                let flight = may_begin().then(|| Flight::new(floor, deadline))?;
+                vacant.insert(Lane { current: Arc::clone(&flight), next: None });
+                Some(Joined { flight, entitled: true, leads: true })
+            }
+            Slot::Occupied(mut lane) => {
+                let lane = lane.get_mut();
+                if let Some(entitled) = lane.current.board(floor, deadline) {
+                    return Some(Joined { flight: Arc::clone(&lane.current), entitled, leads: false });
+                }
+                let next = lane.next.get_or_insert_with(|| Flight::new(floor, deadline));
+                // A queued flight has not begun, so it takes everybody.
+                next.board(floor, deadline);
+                Some(Joined { flight: Arc::clone(next), entitled: true, leads: false })
+            }
+        }
+    }
+
+    /// Ends the current flight of `key` and returns the queued one, which the caller must set going.
+    pub(crate) fn end(&self, key: &K) -> Option<Arc<Flight<L>>> {
+        let mut lanes = self.lock();
+        let next = lanes.get_mut(key).and_then(|lane| {
+            let next = lane.next.take()?;
+            lane.current = Arc::clone(&next);
+            Some(next)
+        });
+        if next.is_none() {
+            lanes.remove(key);
+        }
+        next
+    }
+
+    /// How many keys are loading.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl<L: Clone> Flight<L> {
+    fn new(floor: Floor, deadline: Instant) -> Arc<Self> {
+        let plan = Plan { floor, deadline, stage: Stage::Boarding };
+        Arc::new(Self { plan: Mutex::new(plan), landing: watch::Sender::new(None) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a reader on board, and tells whether the answer will be its own; `None` where the flight is of no use to it.
+    fn board(&self, floor: Floor, deadline: Instant) -> Option<bool> {
+        let mut plan = self.lock();
+        if plan.stage == Stage::Boarding {
+            plan.floor = plan.floor.join(floor);
+            plan.deadline = plan.deadline.max(deadline);
+            return Some(true);
+        }
+        floor.is_within(plan.floor).then_some(plan.stage < Stage::Departed && !floor.latest)
+    }
+
+    /// Fixes the floor, and returns it with the deadline.
+    pub(crate) fn close(&self) -> (Floor, Instant) {
+        let mut plan = self.lock();
+        plan.stage = plan.stage.max(Stage::Closed);
+        (plan.floor, plan.deadline)
+    }
+
+    /// A statement is about to be sent.
+    pub(crate) fn depart(&self) {
+        self.lock().stage = Stage::Departed;
+    }
+
+    /// Ends the flight if `answers` holds for everything that was asked for so far; nobody can join in between.
+    pub(crate) fn land_if(&self, answers: impl FnOnce(&Floor) -> bool, landing: L) -> bool {
+        let mut plan = self.lock();
+        if !answers(&plan.floor) {
+            return false;
+        }
+        plan.stage = Stage::Departed;
+        self.landing.send_replace(Some(landing));
+        true
+    }
+
+    pub(crate) fn land(&self, landing: L) {
+        self.depart();
+        self.landing.send_replace(Some(landing));
+    }
+
+    /// How it ended. May be dropped at any await; the flight goes on.
+    pub(crate) async fn landed(&self) -> Option<L> {
+        let mut watch = self.landing.subscribe();
+        // The sender lives in the flight, which `self` keeps.
+        watch.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Lsn;
+    use std::time::Duration;
+
+    fn floor(tag: u64) -> Floor {
+        Floor { tag: Lsn::new(tag), ..Floor::default() }
+    }
+
+    fn join(flights: &Flights<u8, u32>, tag: u64) -> Joined<u32> {
+        flights.join(&1, floor(tag), Instant::now() + Duration::from_secs(1), || true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_comes_before_departure_is_entitled_and_raises_the_floor() {
+        let flights = Flights::new();
+        let first = join(&flights, 5);
+        let second = join(&flights, 9);
+        assert!(first.leads && !second.leads && second.entitled);
+        assert_eq!(first.flight.close().0, floor(9));
+        first.flight.depart();
+        first.flight.land(7);
+        assert_eq!(second.flight.landed().await, Some(7));
+        assert!(flights.end(&1).is_none());
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn at_equal_floors_a_late_reader_is_not_entitled() {
+        // protocol.md 3: the load may have read before the late reader's write was visible.
+        let flights = Flights::new();
+        let first = join(&flights, 33);
+        first.flight.close();
+        assert!(join(&flights, 33).entitled, "no statement was sent yet");
+        first.flight.depart();
+        let late = join(&flights, 33);
+        assert!(Arc::ptr_eq(&late.flight, &first.flight) && !late.entitled);
+    }
+
+    #[tokio::test]
+    async fn all_who_need_more_share_one_queued_flight() {
+        let flights = Flights::new();
+        let first = join(&flights, 5);
+        first.flight.close();
+        let (second, third) = (join(&flights, 6), join(&flights, 8));
+        assert!(Arc::ptr_eq(&second.flight, &third.flight) && !Arc::ptr_eq(&second.flight, &first.flight));
+        assert!(!second.leads && second.entitled && third.entitled);
+        let next = flights.end(&1).unwrap();
+        assert!(Arc::ptr_eq(&next, &third.flight));
+        assert_eq!(next.close().0, floor(8));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_low_for_somebody_on_board_does_not_land() {
+        let flights = Flights::new();
+        let first = join(&flights, 5);
+        let high = join(&flights, 9);
+        assert!(!first.flight.land_if(|asked| asked.tag <= Lsn::new(6), 1));
+        assert!(first.flight.land_if(|asked| asked.tag <= Lsn::new(9), 2));
+        assert_eq!(high.flight.landed().await, Some(2));
+    }
+
+    #[test]
+    fn where_nothing_may_begin_nothing_does() {
+        let flights: Flights<u8, u32> = Flights::new();
+        let deadline = Instant::now();
+        assert!(flights.join(&1, floor(1), deadline, || false).is_none());
+        assert_eq!(flights.len(), 0);
+    }
+}

@@ -1,0 +1,141 @@
+//! The handle of one database cluster.
+
+use crate::cache::CacheBuilder;
+use crate::repository::Repository;
+use crate::retraction::Retraction;
+use crate::session::Session;
+use crate::source::Source;
+use crate::stats::StoreStats;
+use crate::store::Store;
+use crate::write::{Receipt, Tx, WriteError, retract};
+use crate::{Error, History, Position, Postgres};
+use std::fmt;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The handle of one database cluster: it makes caches and begins writes. Cheap to clone; the tasks behind it end when
+/// the last handle, cache and transaction are gone, or with [`close`](Self::close).
+pub struct Highwater<S: Source = Postgres>(pub(crate) Arc<Store<S>>);
+
+impl<S: Source> Clone for Highwater<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Source> Highwater<S> {
+    /// Begins a cache of what `repository` loads. The name is part of every key's identity on every instance: two caches
+    /// of one name are one cache to the shared tier and to retractions.
+    pub fn cache<R: Repository<S::Conn>>(&self, name: impl Into<String>, repository: R) -> CacheBuilder<R, S> {
+        CacheBuilder::new(name, repository, Arc::clone(&self.0))
+    }
+
+    /// Begins a transaction on the primary for `session`.
+    ///
+    /// # Errors
+    ///
+    /// No primary is reachable, all its connections are in use, or the store is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await: a connection that it had is discarded.
+    pub async fn begin(&self, session: &Session) -> Result<Tx<S>, Error> {
+        Tx::begin(Arc::clone(&self.0), session).await
+    }
+
+    /// Runs `work` in a transaction and commits it; an error of `work` rolls back.
+    ///
+    /// It runs once. To try again after a serialization failure, loop over [`begin`](Self::begin).
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Caller`] with the error of `work`, and what [`Tx::commit`] returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the commit it rolls back; afterwards as [`Tx::commit`].
+    pub async fn write<T, E, F>(&self, session: &Session, work: F) -> Result<(T, Receipt), WriteError<E>>
+    where
+        E: std::error::Error + 'static,
+        F: AsyncFnOnce(&mut Tx<S>) -> Result<T, E>,
+    {
+        let mut tx = self.begin(session).await.map_err(WriteError::Store)?;
+        let value = work(&mut tx).await.map_err(WriteError::Caller)?;
+        match tx.commit().await {
+            Ok(receipt) => Ok((value, receipt)),
+            Err(WriteError::Caller(never)) => match never {},
+            Err(WriteError::RolledBack(error)) => Err(WriteError::RolledBack(error)),
+            Err(WriteError::Unknown(unknown)) => Err(WriteError::Unknown(unknown)),
+            Err(WriteError::Store(error)) => Err(WriteError::Store(error)),
+        }
+    }
+
+    /// For writes that the application made through another client and that were acknowledged before this call: raises
+    /// the session to cover them, and retracts the names given.
+    ///
+    /// # Errors
+    ///
+    /// No primary is reachable, or a name cannot be used. Nothing was raised then, so the caller must not go on as if the
+    /// session covered the write: try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, the session may not be raised.
+    pub async fn capture(&self, session: &Session, retraction: Retraction) -> Result<Receipt, Error> {
+        self.0.check_open()?;
+        let names = retraction.into_names()?;
+        let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
+        let token = self.0.fleet.primary_position(deadline).await?;
+        session.raise(token);
+        let told = retract(&self.0, token, names).await;
+        Ok(Receipt { token, told })
+    }
+
+    /// A position at or above every write that was acknowledged before this call.
+    ///
+    /// # Errors
+    ///
+    /// No primary is reachable.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await.
+    pub async fn position(&self) -> Result<Position, Error> {
+        self.0.check_open()?;
+        let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
+        self.0.fleet.primary_position(deadline).await
+    }
+
+    /// Lets a session go on after [`Error::is_write_lost`]: what the present history cannot contain is dropped from it.
+    /// Call it once the user was told.
+    pub fn accept_loss(&self, session: &Session) {
+        session.keep_surviving(&self.0.epochs.current().history);
+    }
+
+    /// The history that this instance is in.
+    #[must_use]
+    pub fn history(&self) -> History {
+        (*self.0.epochs.current().history).clone()
+    }
+
+    /// What the store has done and what it believes of its servers.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        self.0.stats()
+    }
+
+    /// Ends the background tasks and waits for loads and commits that are under way. Reads and writes fail afterwards.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again; the tasks end all the same.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+impl<S: Source> fmt::Debug for Highwater<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Highwater").field("history", &self.0.epochs.current().history).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! Scripts: by their hash, and by their text where the server has lost it.
+
+use super::RedisLink;
+use crate::tier::TierError;
+use redis::{ErrorKind, Pipeline, Script, ServerErrorKind, Value};
+
+/// A Lua script with its hash.
+#[derive(Debug)]
+pub(crate) struct Lua {
+    text: &'static str,
+    hash: String,
+}
+
+/// One run of a script.
+#[derive(Debug, Default)]
+pub(crate) struct Call<'a> {
+    pub(crate) keys: Vec<String>,
+    pub(crate) args: Vec<&'a [u8]>,
+}
+
+/// The most runs that are sent before the first answer is waited for.
+const PIPELINED_MAX: usize = 64;
+
+impl Lua {
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self { text, hash: Script::new(text).get_hash().to_owned() }
+    }
+
+    fn add(&self, pipeline: &mut Pipeline, call: &Call<'_>, by_text: bool) {
+        let run = if by_text { pipeline.cmd("EVAL").arg(self.text) } else { pipeline.cmd("EVALSHA").arg(&self.hash) };
+        run.arg(call.keys.len()).arg(&call.keys).arg(&call.args);
+    }
+}
+
+impl RedisLink {
+    /// Runs a script once for each call, in order, and returns what each returned: the errors of the server are among
+    /// the values. Dropped, any number of the runs may have happened.
+    ///
+    /// A server that has lost the script is sent its text with the same call, so there is no moment between loading and
+    /// running in which it could be lost again, and no right to load scripts is needed.
+    pub(crate) async fn run(&self, script: &Lua, calls: &[Call<'_>]) -> Result<Vec<Value>, TierError> {
+        let mut values = Vec::with_capacity(calls.len());
+        for calls in calls.chunks(PIPELINED_MAX) {
+            let mut pipeline = redis::pipe();
+            calls.iter().for_each(|call| script.add(&mut pipeline, call, false));
+            let mut answers = self.requests(&mut pipeline).await?;
+            let lost = |answer: &Value| is_server_error(answer, ServerErrorKind::NoScript);
+            if answers.iter().any(lost) {
+                let mut again = redis::pipe();
+                let unrun = calls.iter().zip(&answers).filter(|(_, answer)| lost(answer));
+                unrun.for_each(|(call, _)| script.add(&mut again, call, true));
+                let anew = self.requests(&mut again).await?;
+                answers.iter_mut().filter(|answer| lost(answer)).zip(anew).for_each(|(old, new)| *old = new);
+            }
+            values.append(&mut answers);
+        }
+        Ok(values)
+    }
+}
+
+fn is_server_error(value: &Value, kind: ServerErrorKind) -> bool {
+    matches!(value, Value::ServerError(error) if ErrorKind::from(kind) == redis::RedisError::from(error.clone()).kind())
+}

@@ -1,0 +1,74 @@
+//! How to reach Redis.
+
+use crate::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// How to reach Redis, and under which names.
+#[derive(Clone)]
+#[must_use]
+pub struct RedisSettings {
+    pub(super) url: String,
+    pub(super) namespace: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) response_timeout: Duration,
+}
+
+impl RedisSettings {
+    /// The server at this URL (`redis://user:password@host:6379/0`, `rediss://` for TLS with the feature `tls`,
+    /// `redis+unix:///path` for a socket), with the namespace `highwater`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "highwater".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_millis(500),
+        }
+    }
+
+    /// What the names of all keys and channels begin with: 1 to 64 letters, digits, `_`, `.` or `-`. Instances share
+    /// entries and retractions if they have the server and the namespace in common. Channels are heard in all numbered
+    /// databases of a server, so a database number does not take the place of a namespace. Defaults to `highwater`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// How long opening a connection may take, with everything that belongs to it. Defaults to 1 s.
+    pub fn connect_timeout(mut self, longest: Duration) -> Self {
+        self.connect_timeout = longest;
+        self
+    }
+
+    /// How long an answer may take. One that takes longer counts as a lost connection. Defaults to 500 ms.
+    pub fn response_timeout(mut self, longest: Duration) -> Self {
+        self.response_timeout = longest;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if self.namespace.is_empty() || self.namespace.len() > 64 || !self.namespace.bytes().all(allowed) {
+            return Err(Error::configuration(format!(
+                "the Redis namespace {:?} cannot be used: give 1 to 64 letters, digits, '_', '.' or '-'",
+                self.namespace
+            )));
+        }
+        if self.connect_timeout.is_zero() || self.response_timeout.is_zero() {
+            return Err(Error::configuration("a Redis timeout of zero lets nothing through: give some milliseconds"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, namespace, connect_timeout, response_timeout } = self;
+        // The URL may hold a password.
+        f.debug_struct("RedisSettings")
+            .field("namespace", namespace)
+            .field("connect_timeout", connect_timeout)
+            .field("response_timeout", response_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,240 @@
+//! One client's token inside the process.
+
+use crate::entry::{Origin, Stamp};
+use crate::history::{History, Standing};
+use crate::token::worst;
+use crate::{Lsn, Position, Token};
+use arc_swap::ArcSwap;
+use std::fmt;
+use std::sync::Arc;
+
+/// One client's token inside the process; it only rises.
+///
+/// An explicit value: pass it to every read and write that is made for the client. Clones share one token, so a handler
+/// may fan out with clones. Cheap to clone, `Send` and `Sync`; reading it takes no lock.
+#[derive(Clone, Default)]
+pub struct Session(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    monotonic: bool,
+    state: ArcSwap<State>,
+}
+
+/// Immutable, replaced as a whole, so that a read never mixes two moments.
+#[derive(Clone, Default)]
+struct State {
+    token: Token,
+    seen: Seen,
+    /// How many transactions there are whose outcome is unknown: until they are over, only the primary can answer.
+    unresolved: usize,
+}
+
+/// What a monotonic session was shown. Kept apart from the token, because a tag proves tokens and not what was seen:
+/// a standby can show a commit before its replay position says so, and before the primary shows it.
+#[derive(Clone, Default)]
+struct Seen {
+    on_standby: Option<Position>,
+    on_primary: Option<Position>,
+    /// The fill shown last. It reflects everything seen before it, so it satisfies itself.
+    fill: Option<u64>,
+}
+
+/// What a session demands of one read, in one history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionFloor {
+    pub(crate) tag: Lsn,
+    pub(crate) seen_on_primary: Option<Lsn>,
+    pub(crate) seen_on_standby: Option<Lsn>,
+    pub(crate) seen_fill: Option<u64>,
+    pub(crate) primary_only: bool,
+    /// Worst standing of what it holds: anything but `Floor` keeps the read from being answered.
+    pub(crate) standing: Standing,
+}
+
+impl Session {
+    /// A session that has written nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A session whose reads also never reflect less than an earlier read of it.
+    ///
+    /// This costs hits: what a session has seen is an upper bound and so usually lies above the tags of what it has
+    /// not looked at for a while.
+    #[must_use]
+    pub fn monotonic() -> Self {
+        Self(Arc::new(Inner { monotonic: true, state: ArcSwap::default() }))
+    }
+
+    /// A session that continues from a token, as another process handed it over.
+    #[must_use]
+    pub fn from_token(token: Token) -> Self {
+        let session = Self::new();
+        session.observe(&token);
+        session
+    }
+
+    /// Whether the session asks for monotonic reads.
+    #[must_use]
+    pub fn is_monotonic(&self) -> bool {
+        self.0.monotonic
+    }
+
+    /// The token as it is now.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.0.state.load().token.clone()
+    }
+
+    /// Raises the session to cover `token`.
+    pub fn observe(&self, token: &Token) {
+        self.update(|state| state.token.merge(token));
+    }
+
+    pub(crate) fn raise(&self, position: Position) {
+        self.update(|state| state.token.raise(position));
+    }
+
+    /// Remembers what a monotonic session was shown; nothing for others.
+    pub(crate) fn saw(&self, stamp: &Stamp, fill: u64) {
+        let Some(upper) = stamp.upper.filter(|_| self.0.monotonic) else { return };
+        if self.0.state.load().seen.fill == Some(fill) {
+            return;
+        }
+        let shown = Position { timeline: stamp.timeline, lsn: upper };
+        self.update(|state| {
+            let seen = match stamp.origin {
+                Origin::Standby => &mut state.seen.on_standby,
+                Origin::Primary => &mut state.seen.on_primary,
+            };
+            *seen = Some(later(*seen, shown));
+            state.seen.fill = Some(fill);
+        });
+    }
+
+    /// A transaction of the session has an unknown outcome.
+    pub(crate) fn begin_unresolved(&self) {
+        self.update(|state| state.unresolved += 1);
+    }
+
+    /// One such transaction is over, and `position` was read after that: the session may go on above it.
+    pub(crate) fn end_unresolved(&self, position: Position) {
+        self.update(|state| {
+            state.token.raise(position);
+            state.unresolved = state.unresolved.saturating_sub(1);
+        });
+    }
+
+    /// Drops what `history` cannot contain.
+    pub(crate) fn keep_surviving(&self, history: &History) {
+        self.update(|state| {
+            state.token = state.token.surviving(history);
+            let survives = |seen: &Position| matches!(history.standing(*seen), Standing::Floor(_) | Standing::Ahead);
+            state.seen.on_standby = state.seen.on_standby.filter(survives);
+            state.seen.on_primary = state.seen.on_primary.filter(survives);
+        });
+    }
+
+    /// After a crash that undid everything above `top`: what the session held up to `known` when `top` was read means no
+    /// more than `top`. What it was raised to since stands.
+    pub(crate) fn clamp(&self, known: Lsn, top: Position) {
+        self.update(|state| state.token = state.token.clamped(known, top));
+    }
+
+    /// What the session demands in `history`.
+    pub(crate) fn floor(&self, history: &History) -> SessionFloor {
+        let state = self.0.state.load();
+        let demand = state.token.demand(history);
+        let mut floor = SessionFloor {
+            tag: demand.floor,
+            seen_on_primary: None,
+            seen_on_standby: None,
+            seen_fill: None,
+            primary_only: state.unresolved > 0,
+            standing: demand.standing,
+        };
+        if self.0.monotonic {
+            let mut resolve = |seen: Position| match history.standing(seen) {
+                Standing::Floor(lsn) => Some(lsn),
+                standing => {
+                    floor.standing = worst(floor.standing, standing);
+                    None
+                }
+            };
+            floor.seen_on_standby = state.seen.on_standby.and_then(&mut resolve);
+            floor.seen_on_primary = state.seen.on_primary.and_then(&mut resolve);
+            floor.seen_fill = state.seen.fill;
+        }
+        floor
+    }
+
+    fn update(&self, change: impl Fn(&mut State)) {
+        self.0.state.rcu(|state| {
+            let mut state = State::clone(state);
+            change(&mut state);
+            state
+        });
+    }
+}
+
+/// The later of two sights. Where the timelines differ the younger one counts: the older is in its past or was lost, and
+/// a loss was told by the read that noticed the younger timeline.
+fn later(seen: Option<Position>, shown: Position) -> Position {
+    match seen {
+        Some(seen) if (seen.timeline, seen.lsn) > (shown.timeline, shown.lsn) => seen,
+        _ => shown,
+    }
+}
+
+impl fmt::Debug for Session {
+    /// Without positions: what a client wrote is its own affair.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("monotonic", &self.0.monotonic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Switch, Timeline};
+
+    fn stamp(origin: Origin, tag: u64, upper: u64) -> Stamp {
+        Stamp { timeline: Timeline(1), tag: Lsn::new(tag), origin, upper: Some(Lsn::new(upper)) }
+    }
+
+    #[test]
+    fn a_session_only_rises_and_its_clones_share_it() {
+        let history = History::new(7, Timeline(1), vec![]);
+        let session = Session::new();
+        let clone = session.clone();
+        clone.raise(Position::new(1, Lsn::new(50)));
+        session.observe(&Token::at(Position::new(1, Lsn::new(20))));
+        assert_eq!(session.floor(&history).tag, Lsn::new(50));
+    }
+
+    #[test]
+    fn what_was_seen_is_kept_apart_by_origin() {
+        let history = History::new(7, Timeline(1), vec![]);
+        let session = Session::monotonic();
+        session.saw(&stamp(Origin::Standby, 10, 14), 1);
+        session.saw(&stamp(Origin::Primary, 15, 20), 2);
+        let floor = session.floor(&history);
+        assert_eq!((floor.seen_on_primary, floor.seen_on_standby), (Some(Lsn::new(20)), Some(Lsn::new(14))));
+        assert_eq!((floor.tag, floor.seen_fill), (Lsn::ZERO, Some(2)));
+        let plain = Session::new();
+        plain.saw(&stamp(Origin::Standby, 10, 14), 1);
+        assert_eq!(plain.floor(&history).seen_on_standby, None);
+    }
+
+    #[test]
+    fn a_lost_sight_is_told_until_it_is_accepted() {
+        let promoted = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(12) }]);
+        let session = Session::monotonic();
+        session.saw(&stamp(Origin::Standby, 10, 14), 1);
+        assert_eq!(session.floor(&promoted).standing, Standing::Lost);
+        session.keep_surviving(&promoted);
+        assert!(matches!(session.floor(&promoted).standing, Standing::Floor(_)));
+    }
+}

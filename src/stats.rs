@@ -1,0 +1,169 @@
+//! Counters, and the snapshots of them that are handed out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A set of counters and its snapshot, declared once.
+macro_rules! counters {
+    ($(#[$set_doc:meta])* $live:ident => $snapshot:ident { $($(#[$doc:meta])* $name:ident,)* }) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct $live { $(pub(crate) $name: Counter,)* }
+
+        $(#[$set_doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct $snapshot { $($(#[$doc])* pub $name: u64,)* }
+
+        impl $live {
+            pub(crate) fn snapshot(&self) -> $snapshot {
+                $snapshot { $($name: self.$name.read(),)* }
+            }
+        }
+    };
+}
+
+/// One number that only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add_one(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// What one cache has done since it was built. A key that `get_many` asks for counts as one read.
+    CacheCounters => CacheStats {
+        /// Reads answered by the in-process tier.
+        hits_local,
+        /// Reads answered by the shared tier.
+        hits_shared,
+        /// Reads answered by a replica.
+        loads_replica,
+        /// Reads answered by the primary.
+        loads_primary,
+        /// Reads answered below their floor because their policy allowed it, and labelled so.
+        stale_labelled,
+        /// Misses of the local tier because the key was not there.
+        misses_absent,
+        /// Misses because the entry's life was over.
+        misses_expired,
+        /// Misses because the entry was retracted.
+        misses_retracted,
+        /// Misses because the entry's tag was below the read's floor.
+        misses_below_floor,
+        /// Misses because a monotonic session could not be shown the entry.
+        misses_not_monotonic,
+        /// Misses because the entry was filled in a history that was replaced.
+        misses_other_history,
+        /// Misses because the entry was too old to be trusted while the bus was not live.
+        misses_deaf,
+        /// Entries of the shared tier that could not be used: malformed, too long, or of another format, type or key.
+        undecodable,
+        /// Fills that no tier was offered, because a retraction reached further than their tag.
+        fills_refused,
+        /// Fills that the shared tier was not offered, because they are larger than it takes.
+        fills_oversized,
+        /// Reads that waited for a load that another read had begun.
+        joined,
+        /// Loads that failed with the loader's own error.
+        load_errors,
+    }
+}
+
+counters! {
+    /// What a store has done since it started, over all its caches.
+    StoreCounters => StoreCounts {
+        /// Loads that waited for a replica to reach their floor.
+        waits,
+        /// Loads that went to the primary because no replica was there in time.
+        fallbacks_primary,
+        /// Loads that were answered below their floor, labelled.
+        fallbacks_stale,
+        /// Loads that failed because no replica was there in time.
+        fallbacks_error,
+        /// Answers thrown away because the server was not as far as it was believed to be.
+        disbelieved,
+        /// Loads tried again on another server after a fault.
+        retries,
+        /// Times that the primary's log was moved so that a fill could be cached.
+        nudges,
+        /// Transactions committed.
+        commits,
+        /// Transactions rolled back.
+        rollbacks,
+        /// Transactions whose outcome was unknown when their caller was told.
+        unknown_outcomes,
+        /// Retractions that the shared log took.
+        retractions_told,
+        /// Retractions that the shared log did not take at first; they are told again in the background.
+        retractions_deferred,
+        /// Retractions that were never told: the retry queue was full, or the entries' time to live had passed.
+        retractions_dropped,
+        /// Retractions heard from other instances and applied.
+        retractions_heard,
+        /// Gaps noticed in what was heard.
+        gaps,
+        /// Times that the bus went deaf.
+        deaf,
+        /// Errors of the shared tier, each of which cost a miss or an offer.
+        shared_errors,
+        /// Crashes of the primary noticed, after which floors were clamped.
+        crashes,
+        /// Times that history was replaced, after which every entry was dropped.
+        replaced,
+    }
+}
+
+/// A snapshot of a store.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// What it has done.
+    pub counts: StoreCounts,
+    /// Whether retractions of other instances are heard.
+    pub bus: BusState,
+    /// How long the bus has been other than live in all.
+    pub deaf_time: Duration,
+    /// The servers, in the order in which they were given.
+    pub nodes: Vec<NodeStats>,
+}
+
+/// Whether retractions of other instances are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusState {
+    /// There is no bus: this instance knows only its own writes.
+    None,
+    /// Live: our own heartbeat comes back and no message is missing.
+    Live,
+    /// Not heard at present. Reads go by tag, and age is bounded.
+    Deaf,
+}
+
+/// What is believed of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Its name, without credentials.
+    pub name: String,
+    /// `primary`, `standby`, `unknown`, or why it is out.
+    pub state: String,
+    /// How many bytes of log it has still to replay, as far as is known.
+    pub lag_bytes: Option<u64>,
+    /// How far behind in time it says it is.
+    pub lag: Option<Duration>,
+    /// Smoothed time of one question and its answer.
+    pub latency: Duration,
+    /// Loads under way there.
+    pub loads: usize,
+}

@@ -1,0 +1,83 @@
+//! The in-process tier.
+
+use crate::entry::{Entry, admits};
+use moka::Expiry;
+use moka::ops::compute::Op;
+use moka::sync::{Cache, CacheBuilder};
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The in-process tier: moka, with admission by the Admit rule. Its own expiry only frees memory; whether an entry's
+/// life is over is judged by the entry itself.
+pub(crate) struct LocalTier<K, V> {
+    cache: Cache<K, Arc<Entry<V>>>,
+}
+
+/// Counts what an entry takes of the capacity.
+pub(crate) type Weigher<K, V> = dyn Fn(&K, Option<&V>) -> u32 + Send + Sync;
+
+impl<K, V> LocalTier<K, V>
+where
+    K: Eq + Hash + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    pub(crate) fn new(capacity: u64, idle: Option<Duration>, weigher: Option<Arc<Weigher<K, V>>>) -> Self {
+        let mut builder: CacheBuilder<K, Arc<Entry<V>>, _> =
+            Cache::builder().max_capacity(capacity).expire_after(Remaining);
+        if let Some(idle) = idle {
+            builder = builder.time_to_idle(idle);
+        }
+        if let Some(weigher) = weigher {
+            builder = builder.weigher(move |key, entry| weigher(key, entry.value.as_deref()));
+        }
+        Self { cache: builder.build() }
+    }
+
+    pub(crate) fn get<Q>(&self, key: &Q) -> Option<Arc<Entry<V>>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.cache.get(key)
+    }
+
+    /// Admits the entry unless the slot holds one that is as new and can still answer in the same history.
+    pub(crate) fn admit(&self, key: K, entry: &Arc<Entry<V>>, now_ms: u64) {
+        self.cache.entry(key).and_compute_with(|present| match present.map(moka::Entry::into_value) {
+            Some(present)
+                if present.history == entry.history
+                    && !present.life.is_over(now_ms)
+                    && !admits(present.stamp.rank(), entry.stamp.rank()) =>
+            {
+                Op::Nop
+            }
+            _ => Op::Put(Arc::clone(entry)),
+        });
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
+    }
+}
+
+/// Lets moka drop an entry when its life is over.
+struct Remaining;
+
+impl<K, V> Expiry<K, Arc<Entry<V>>> for Remaining {
+    fn expire_after_create(&self, _: &K, entry: &Arc<Entry<V>>, _: Instant) -> Option<Duration> {
+        Some(Duration::from_millis(entry.life.expires_ms.saturating_sub(entry.life.filled_ms)))
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &K,
+        entry: &Arc<Entry<V>>,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, entry, now)
+    }
+}

@@ -1,0 +1,104 @@
+//! The shared tier over Redis.
+
+use super::shared::{Address, Offer, SharedTier, TierError};
+use crate::Error;
+use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use redis::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The shared tier in a Redis server.
+///
+/// Every operation is one round trip, bounded by the link's response time-out, and fails at once while there is no
+/// connection.
+#[derive(Debug, Clone)]
+pub struct RedisTier {
+    link: RedisLink,
+    admit: Arc<Lua>,
+}
+
+impl RedisTier {
+    /// The tier over this link, after a look at whether its commands are allowed. While there is no connection nothing
+    /// is looked at.
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_configuration`] where the Redis user lacks a right, with the `ACL SETUSER` that grants it.
+    pub async fn open(link: RedisLink) -> Result<Self, Error> {
+        let tier =
+            Self { link, admit: Arc::new(Lua::new(concat!(include_str!("rule.lua"), include_str!("admit.lua")))) };
+        let name = tier.name(&Address { history: 0, key: crate::Digest::from_bytes([0; 16]) });
+        let mut reads = redis::pipe();
+        reads.cmd("GET").arg(&name).cmd("MGET").arg(&name).arg(&name);
+        misconfigured(tier.link.requests(&mut reads).await)?;
+        // Bytes that are no envelope are admitted nowhere, so this writes nothing.
+        let offer = Call { keys: vec![name], args: vec![b"", b"1"] };
+        misconfigured(tier.link.run(&tier.admit, &[offer]).await)?;
+        Ok(tier)
+    }
+
+    fn name(&self, address: &Address) -> String {
+        entry_name(self.link.namespace(), address)
+    }
+}
+
+/// The key of an address.
+pub(crate) fn entry_name(namespace: &str, address: &Address) -> String {
+    format!("{namespace}:e:{:016x}:{}", address.history, address.key)
+}
+
+/// A life as Redis takes it: at least a millisecond, and below what overflows there.
+pub(crate) fn life_ms(life: Duration) -> String {
+    const CENTURY_MS: u128 = 100 * 365 * 24 * 3_600 * 1_000;
+    life.as_millis().clamp(1, CENTURY_MS).to_string()
+}
+
+impl SharedTier for RedisTier {
+    async fn fetch(&self, addresses: &[Address]) -> Result<Vec<Option<Vec<u8>>>, TierError> {
+        let command = match addresses {
+            [] => return Ok(Vec::new()),
+            [one] => redis::Cmd::get(self.name(one)),
+            // MGET answers nil for a key of another type, so that one such key does not spoil the others.
+            many => redis::Cmd::mget(many.iter().map(|address| self.name(address)).collect::<Vec<_>>()),
+        };
+        let values = match (self.link.request(&command).await?, addresses.len()) {
+            (Ok(Value::Array(values)), count) if count > 1 && values.len() == count => values,
+            (Ok(value), 1) => vec![value],
+            // GET answers an error for a key of another type.
+            (Err(error), 1) if error.code() == Some("WRONGTYPE") => vec![Value::Nil],
+            (Err(error), _) => return Err(TierError::new("Redis refused a read").caused_by(error)),
+            (Ok(_), _) => return Err(TierError::new("Redis answered a read with something else")),
+        };
+        Ok(values
+            .into_iter()
+            .map(|value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None })
+            .collect())
+    }
+
+    async fn admit(&self, offers: Vec<Offer>) -> Result<(), TierError> {
+        let lives: Vec<_> = offers.iter().map(|offer| life_ms(offer.life)).collect();
+        let alive = offers.iter().zip(&lives).filter(|(offer, _)| offer.life >= Duration::from_millis(1));
+        let calls: Vec<_> = alive
+            .map(|(offer, life)| Call {
+                keys: vec![self.name(&offer.address)],
+                args: vec![offer.envelope.as_slice(), life.as_bytes()],
+            })
+            .collect();
+        let outcomes = self.link.run(&self.admit, &calls).await?;
+        let foreign = outcomes.iter().filter(|outcome| **outcome == Value::Int(-1)).count();
+        if let Some(Value::ServerError(error)) =
+            outcomes.iter().find(|outcome| matches!(outcome, Value::ServerError(_)))
+        {
+            return Err(TierError::new("Redis refused an entry").caused_by(redis::RedisError::from(error.clone())));
+        }
+        if foreign > 0 {
+            return Err(TierError::new(format!(
+                "{foreign} of {} entries were not stored: a value of another type lies at their address",
+                offers.len()
+            )));
+        }
+        Ok(())
+    }
+}

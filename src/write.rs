@@ -1,0 +1,265 @@
+//! The write path, top to bottom.
+
+use crate::cache::Cache;
+use crate::repository::Repository;
+use crate::retraction::{Names, Retraction};
+use crate::session::Session;
+use crate::source::{Committed, Fault, Outcome, Source, Transaction};
+use crate::store::Store;
+use crate::{Error, Position, Postgres};
+use std::convert::Infallible;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// A transaction on the primary, begun by [`Highwater::begin`](crate::Highwater::begin). Its statements go through the
+/// connection that it dereferences to; dropped, it rolls back.
+pub struct Tx<S: Source = Postgres> {
+    tx: S::Tx,
+    store: Arc<Store<S>>,
+    session: Session,
+    retraction: Retraction,
+}
+
+/// What became of a committed write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The position that covers the write; the session holds it already.
+    pub token: Position,
+    /// Whether the shared tier and the other instances were told. Where not, they are told again in the background;
+    /// until then readers without a token may see the old rows as long as entries live.
+    pub told: bool,
+}
+
+/// Why a write was not committed, or is not known to be. `E` is the error of the closure given to
+/// [`Highwater::write`](crate::Highwater::write).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError<E: std::error::Error + 'static = Infallible> {
+    /// The caller's closure failed, and the transaction was rolled back.
+    #[error("the transaction was rolled back: its closure failed")]
+    Caller(#[source] E),
+    /// The database refused to commit; nothing was written.
+    #[error("the transaction was rolled back")]
+    RolledBack(#[source] Error),
+    /// Nobody knows whether the transaction was committed. Its keys are retracted all the same, and its session is
+    /// answered by the primary alone until the transaction is over.
+    #[error("the outcome of the transaction is unknown")]
+    Unknown(#[source] Unknown),
+    /// It could not be begun, or a name that it retracts cannot be used; nothing was written.
+    #[error("the transaction could not be begun or named")]
+    Store(#[source] Error),
+}
+
+/// A write whose outcome was unknown when it was told.
+#[derive(Clone, thiserror::Error)]
+#[error("the commit was not confirmed: {fault}")]
+pub struct Unknown {
+    /// The transaction's id, where it had one.
+    pub xid: Option<u64>,
+    #[source]
+    fault: Fault,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Unknown {
+    /// Waits until it is known what became of the transaction; for a commit the session has been raised by then.
+    /// [`Outcome::Forgotten`] where it will never be known: a failover came between, or nobody answered for
+    /// [`resolve_time_max`](crate::Settings::resolve_time_max). May be dropped and called again.
+    pub async fn resolve(&self) -> Outcome {
+        let mut outcome = self.outcome.clone();
+        // The task that would tell it is gone only when the store was closed.
+        outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| *outcome).unwrap_or(Outcome::Forgotten)
+    }
+}
+
+impl fmt::Debug for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unknown").field("xid", &self.xid).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+/// How long a commit may take before its outcome counts as unknown.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Between two questions what became of a transaction.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
+
+impl<S: Source> Tx<S> {
+    pub(crate) async fn begin(store: Arc<Store<S>>, session: &Session) -> Result<Self, Error> {
+        store.check_open()?;
+        let deadline = Instant::now() + store.fleet.settings.load_time_max;
+        let node = store.fleet.find_primary(deadline).await?;
+        let tx = match timeout_at(deadline, store.fleet.source.begin(node, deadline)).await {
+            Err(_) => return Err(Error::timed_out("beginning a transaction")),
+            Ok(Ok(tx)) => tx,
+            // Nothing was sent yet, so a primary that has moved costs one more question and no doubt.
+            Ok(Err(fault)) if fault.is_worth_another_server() => {
+                store.fleet.ask_all(deadline).await;
+                let node = store.fleet.find_primary(deadline).await?;
+                store.fleet.source.begin(node, deadline).await?
+            }
+            Ok(Err(fault)) => return Err(fault.into()),
+        };
+        Ok(Self { tx, store, session: session.clone(), retraction: Retraction::new() })
+    }
+
+    /// Retracts a key when the transaction commits.
+    pub fn retract<R: Repository<S::Conn>>(&mut self, cache: &Cache<R, S>, key: &R::Key) -> &mut Self {
+        self.retraction.key(cache, key);
+        self
+    }
+
+    /// Retracts every entry of a group when the transaction commits.
+    pub fn retract_group(&mut self, name: &str) -> &mut Self {
+        self.retraction.group(name);
+        self
+    }
+
+    /// Retracts a whole cache when the transaction commits.
+    pub fn retract_cache<R: Repository<S::Conn>>(&mut self, cache: &Cache<R, S>) -> &mut Self {
+        self.retraction.cache(cache);
+        self
+    }
+
+    /// Commits. When it returns, the session holds the write's token, and this instance answers nothing older from the
+    /// keys that were named.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::RolledBack`], [`WriteError::Unknown`], and [`WriteError::Store`] for a name that cannot be used.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its first poll it rolls back. Afterwards the commit, the session and the retraction go on to their
+    /// end in a task of their own; only the answer is lost.
+    pub async fn commit(self) -> Result<Receipt, WriteError> {
+        let Self { tx, store, session, retraction } = self;
+        let names = retraction.into_names().map_err(WriteError::Store)?;
+        let (tell, told) = oneshot::channel();
+        let keeper = Arc::clone(&store);
+        keeper.spawn(async move {
+            // The caller may have gone away; the write has not.
+            let _ = tell.send(settle(store, tx, session, names).await);
+        });
+        told.await.unwrap_or_else(|_| Err(WriteError::Store(Error::closed())))
+    }
+
+    /// Rolls back: the same as dropping it.
+    pub fn rollback(self) {}
+}
+
+impl<S: Source> Deref for Tx<S> {
+    type Target = <S::Tx as Transaction>::Conn;
+
+    fn deref(&self) -> &Self::Target {
+        self.tx.conn()
+    }
+}
+
+impl<S: Source> fmt::Debug for Tx<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").field("retraction", &self.retraction).finish_non_exhaustive()
+    }
+}
+
+/// From COMMIT to the end of its consequences.
+async fn settle<S: Source>(
+    store: Arc<Store<S>>,
+    tx: S::Tx,
+    session: Session,
+    names: Names,
+) -> Result<Receipt, WriteError> {
+    let begun_on = store.epochs.current().history.timeline();
+    match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
+        Committed::Done { token } => {
+            store.counters.commits.add_one();
+            session.raise(token);
+            let told = retract(&store, token, names).await;
+            Ok(Receipt { token, told })
+        }
+        Committed::RolledBack(fault) => {
+            store.counters.rollbacks.add_one();
+            Err(WriteError::RolledBack(fault.into()))
+        }
+        Committed::Unknown { xid, fault } | Committed::Unplaced { xid, fault } => {
+            store.counters.unknown_outcomes.add_one();
+            tracing::warn!(target: "highwater", node = %fault.node, kind = ?fault.kind, "outcome of a commit is unknown");
+            // At once, and before anybody is told: until it is over, only the primary can know.
+            session.begin_unresolved();
+            let (found, outcome) = watch::channel(None);
+            let case = Case { xid, begun_on, session, names };
+            let keeper = Arc::clone(&store);
+            keeper.spawn(async move {
+                let _ = found.send(Some(resolve(&store, case).await));
+            });
+            Err(WriteError::Unknown(Unknown { xid, fault, outcome }))
+        }
+    }
+}
+
+/// Retracts names at a position: here at once, then in the shared tier and on every instance in one round trip. Returns
+/// whether the latter were told.
+pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, names: Names) -> bool {
+    store.epochs.saw_token(position);
+    if !store.epochs.retract(position, &names.keys, &names.groups) {
+        // The write was made on a timeline that nobody here has heard of: look, and then every entry is dropped anyway.
+        store.fleet.ask_all(Instant::now() + store.fleet.settings.load_time_max).await;
+        store.epochs.retract(position, &names.keys, &names.groups);
+    }
+    match &store.announcer {
+        Some(announcer) if !names.is_empty() => {
+            let notice = names.notice(store.epochs.current().fingerprint, position);
+            announcer.tell(notice, store.life_max()).await
+        }
+        _ => true,
+    }
+}
+
+/// A transaction whose outcome is unknown.
+struct Case {
+    xid: Option<u64>,
+    begun_on: crate::Timeline,
+    session: Session,
+    names: Names,
+}
+
+/// Finds out what became of a transaction, and lets its session go on when it is over.
+async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
+    let until = Instant::now() + store.fleet.settings.resolve_time_max;
+    let mut retracted = false;
+    while Instant::now() < until && store.check_open().is_ok() {
+        if let Some(outcome) = ask_after(store, &case, until).await {
+            // Read after the transaction was over, so at or above its commit.
+            if let Ok(position) = store.fleet.primary_position(until).await {
+                if outcome == Outcome::InProgress {
+                    if !retracted {
+                        retract(store, position, case.names.clone()).await;
+                        retracted = true;
+                    }
+                } else {
+                    retract(store, position, case.names).await;
+                    case.session.end_unresolved(position);
+                    return outcome;
+                }
+            }
+        }
+        sleep(RESOLVE_PAUSE).await;
+    }
+    Outcome::Forgotten
+}
+
+/// What the primary says became of the transaction; `None` where no primary answers.
+async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> Option<Outcome> {
+    let node = store.fleet.find_primary(until).await.ok()?;
+    // Another timeline may have given the same id to another transaction.
+    if store.epochs.current().history.timeline() != case.begun_on {
+        return Some(Outcome::Forgotten);
+    }
+    let Some(xid) = case.xid else { return Some(Outcome::Aborted) };
+    timeout_at(until, store.fleet.source.outcome(node, xid)).await.ok()?.ok()
+}
