@@ -1,4 +1,5 @@
 //! The servers in memory misbehave as the real ones were measured to.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
 #[path = "memory_edge/crash.rs"]
 mod crash;
