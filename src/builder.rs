@@ -82,6 +82,7 @@ impl<S: Source> StoreBuilder<S> {
             let mut chance = StdRng::seed_from_u64(seed);
             let listen = Box::pin(async move {
                 tokio::select! {
+                    biased;
                     () = listening.listen(ledger, move || chance.random()) => {}
                     () = finding.find_starts() => {}
                 }

@@ -2,9 +2,10 @@
 
 use super::rows::{Change, RowKey, Value};
 use super::state::{State, What};
-use super::wal::{Body, CHANGE_BYTES, CHECKPOINT_BYTES};
+use super::wal::{Body, CHANGE_BYTES, CHECKPOINT_BYTES, Record};
 use super::world::{Timed, World};
 use crate::source::{NodeId, NodeInfo, Probe};
+use crate::{Position, Timeline};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,32 @@ struct Inner {
     world: World<State>,
     nodes: Vec<NodeInfo>,
     lies: Mutex<BTreeMap<NodeId, Lie>>,
+}
+
+/// One committed transaction, as a server's log has it.
+#[derive(Clone)]
+pub struct Logged {
+    /// Where its commit record ends, and on which timeline it was written.
+    pub position: Position,
+    /// Its id; two timelines may use one for two transactions.
+    pub xid: u64,
+    /// Table, key and new value of each row that it changed; without a value the row was deleted.
+    pub rows: Vec<(String, String, Option<Value>)>,
+}
+
+impl Logged {
+    fn of(record: &Record) -> Option<Self> {
+        let Body::Commit { changes, .. } = &record.body else { return None };
+        let row = |Change { row, value }: &Change| (row.table.clone(), row.key.clone(), value.clone());
+        let position = Position { timeline: Timeline(record.timeline), lsn: record.end };
+        Some(Self { position, xid: record.xid, rows: changes.iter().map(row).collect() })
+    }
+}
+
+impl fmt::Debug for Logged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} with {} rows", self.xid, self.position, self.rows.len())
+    }
 }
 
 /// Turns what a server says of itself into what the monitor is told.
@@ -80,6 +107,16 @@ impl Cluster {
         let row = RowKey::new(table, &key);
         let value: Option<Value> = self.look(|state| state.server(server).rows.get(&row).cloned());
         value.and_then(|value| value.downcast::<V>().ok())
+    }
+
+    /// Every transaction that a server's log commits, oldest first, as far back as the log is kept: what is true whatever
+    /// anybody was told. For the judges of tests.
+    #[must_use]
+    pub fn committed(&self, server: usize) -> Vec<Logged> {
+        self.look(|state| {
+            let log = &state.server(server).log;
+            log.from(log.first()).filter_map(|record| Logged::of(record)).collect()
+        })
     }
 
     fn write(&self, change: Change) {

@@ -24,7 +24,7 @@ mod wal;
 mod world;
 mod writer;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Logged};
 pub use lease::Lease;
 pub use life::Backup;
 pub use network::{Fate, Network, Step};

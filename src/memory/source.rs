@@ -26,10 +26,13 @@ pub struct Source {
     pub(super) shelf: Arc<Shelf>,
 }
 
+/// A connection with the position that was read on it last.
+type Idle = (Connection, Option<Known>);
+
 /// Idle connections, and what was confirmed of each node.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    idle: Mutex<BTreeMap<NodeId, Vec<(Connection, Option<Known>)>>>,
+    idle: Mutex<BTreeMap<NodeId, Vec<Idle>>>,
     pub(super) confirmed: Mutex<BTreeMap<NodeId, Confirmed>>,
 }
 
@@ -79,11 +82,11 @@ impl Source {
 }
 
 impl Shelf {
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<(Connection, Option<Known>)>>> {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Idle>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pop(&self, node: NodeId) -> Option<(Connection, Option<Known>)> {
+    fn pop(&self, node: NodeId) -> Option<Idle> {
         self.idle().get_mut(&node).and_then(Vec::pop)
     }
 

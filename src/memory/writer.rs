@@ -180,6 +180,9 @@ impl Writer {
         let ran = within(connection, deadline, async {
             connection.send(Step::Statement).await?;
             let ran = run(connection).await;
+            if ran.is_err() {
+                self.abandon();
+            }
             connection.travel(Step::Answer).await?;
             ran
         });
@@ -188,6 +191,14 @@ impl Writer {
             self.draft().failed.get_or_insert_with(|| fault.clone());
         }
         result
+    }
+
+    /// Lets the server roll back, unless it has begun to commit.
+    fn abandon(&self) {
+        let xid = self.draft().xid;
+        if let (Some(connection), Some(xid)) = (&self.connection, xid) {
+            connection.cluster.abandon(connection.server, connection.boot, xid);
+        }
     }
 
     /// Why the transaction can only roll back.
@@ -226,9 +237,6 @@ impl Writer {
 impl Drop for Writer {
     /// The connection closes, and the server rolls back what it has not begun to commit.
     fn drop(&mut self) {
-        let xid = self.draft().xid;
-        if let (Some(connection), Some(xid)) = (&self.connection, xid) {
-            connection.cluster.abandon(connection.server, connection.boot, xid);
-        }
+        self.abandon();
     }
 }

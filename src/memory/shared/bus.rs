@@ -16,7 +16,9 @@ const WAITING_MAX: usize = 1 << 16;
 /// it arrives twice; times that cross those of other messages: the order is lost. Given are the number of the client and
 /// the message. Without one, all arrive once, at once.
 #[derive(Clone)]
-pub struct Delivery(Arc<dyn Fn(usize, &[u8]) -> Vec<Duration> + Send + Sync>);
+pub struct Delivery(Arc<Decide>);
+
+type Decide = dyn Fn(usize, &[u8]) -> Vec<Duration> + Send + Sync;
 
 impl Delivery {
     /// A delivery that asks `decide` for each message and each subscription.

@@ -1,0 +1,234 @@
+//! Clients: sessions that read and write, wait, give up, and hand each other their tokens.
+
+use crate::abandon;
+use crate::world::{Instance, Row, TABLE, World, group};
+use highwater::memory::Tx;
+use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
+use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Rung, Seen, SessionId};
+use highwater::{Fallback, Freshness, Position, Read, ReadError, ReadOptions, Session, WriteError};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) world: Arc<World>,
+    pub(crate) on: Instance,
+    pub(crate) session: Session,
+    pub(crate) dice: StdRng,
+    /// How many tokens it has left for others.
+    pub(crate) left: u64,
+}
+
+impl Client {
+    pub(crate) async fn run(mut self) {
+        while !self.world.is_over() {
+            let slow = if self.world.is_calm() { 4 } else { 1 };
+            let think = self.dice.random_range(0..=self.world.plan.think_ms_max * slow);
+            sleep(Duration::from_millis(think)).await;
+            let write = self.dice.random_range(0..100) < self.world.plan.writes_percent;
+            match (write, self.dice.random_range(0..20)) {
+                (_, 0) => self.meet(),
+                (true, _) => self.write().await,
+                (false, 1..3) => self.read_many().await,
+                (false, _) => self.read().await,
+            }
+        }
+    }
+
+    /// Leaves the token for others, or takes one that was left.
+    fn meet(&mut self) {
+        let world = Arc::clone(&self.world);
+        let mut tokens = world.tokens.lock().unwrap();
+        let me = SessionId(self.id);
+        if self.dice.random_bool(0.5) {
+            self.left += 1;
+            let left = SessionId(self.id * 1_000_000 + self.left);
+            tokens.insert(self.id, (left, self.session.token()));
+            // What is handed over is what the giver was told by now: taken later it would be more.
+            world.recorder.record(|history| history.hand(world.at(), me, left));
+        } else if !tokens.is_empty() {
+            let at = self.dice.random_range(0..tokens.len());
+            if let Some((left, token)) = tokens.values().nth(at) {
+                self.session.observe(token);
+                world.recorder.record(|history| history.hand(world.at(), *left, me));
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let (key, (options, ask)) = (self.key(), self.options());
+        let op = self.begin_read(key, ask);
+        let polls = self.polls();
+        let read = self.on.cache.get_with(&self.session, &key, &options);
+        match abandon::after(polls, read).await {
+            Some(Ok(read)) => self.saw(op, &read),
+            Some(Err(error)) => self.failed(&[op], &error),
+            None => self.finish(op, Outcome::Failed),
+        }
+    }
+
+    async fn read_many(&mut self) {
+        let (options, ask) = self.options();
+        let mut keys: Vec<u64> = (0..self.dice.random_range(1..5)).map(|_| self.key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let ops: Vec<OpId> = keys.iter().map(|&key| self.begin_read(key, ask)).collect();
+        let polls = self.polls();
+        let read = self.on.cache.get_many(&self.session, &keys, &options);
+        match abandon::after(polls, read).await {
+            Some(Ok(reads)) => ops.iter().zip(&reads).for_each(|(&op, read)| self.saw(op, read)),
+            Some(Err(error)) => self.failed(&ops, &error),
+            None => ops.iter().for_each(|&op| self.finish(op, Outcome::Failed)),
+        }
+    }
+
+    async fn write(&mut self) {
+        let key = self.key();
+        let at = self.world.at();
+        let op = self.world.recorder.record(|history| history.write(at, SessionId(self.id), KeyId(key)));
+        let version = Arc::new(Mutex::new(None));
+        let (polls, by_group) = (self.polls(), self.dice.random_bool(0.3));
+        let write = write(&self.on, &self.session, key, op, by_group, Arc::clone(&version));
+        let outcome = abandon::after(polls, write).await;
+        let version = *version.lock().unwrap();
+        self.finish(op, outcome.unwrap_or(Outcome::Unknown { version }));
+    }
+
+    fn begin_read(&self, key: u64, ask: Ask) -> OpId {
+        let at = self.world.at();
+        self.world.recorder.record(|history| history.read(at, SessionId(self.id), KeyId(key), ask))
+    }
+
+    fn saw(&self, op: OpId, read: &Read<Row>) {
+        let rung = match read.rung {
+            highwater::Rung::Local => Rung::Local,
+            highwater::Rung::Shared => Rung::Shared,
+            highwater::Rung::Replica => Rung::Replica,
+            _ => Rung::Primary,
+        };
+        let seen = match &read.value {
+            Some(row) => Seen::row(row.version, OpId(row.write), rung),
+            None => Seen::absent(rung),
+        };
+        let seen = if read.stale { seen.stale() } else { seen };
+        // An old primary that goes on gives out positions that mean nothing to the others.
+        let seen = if self.world.plan.unfenced { seen } else { seen.at(place(read.position)) };
+        self.finish(op, Outcome::Saw(seen));
+    }
+
+    fn failed(&self, ops: &[OpId], error: &ReadError<highwater::source::Fault>) {
+        ops.iter().for_each(|&op| self.finish(op, Outcome::Failed));
+        if error.as_cache().is_some_and(highwater::Error::is_write_lost) {
+            let at = self.world.at();
+            self.world.recorder.record(|history| history.report_loss(at, SessionId(self.id)));
+            self.on.store.accept_loss(&self.session);
+        }
+    }
+
+    fn finish(&self, op: OpId, outcome: Outcome) {
+        let at = self.world.at();
+        self.world.recorder.record(|history| history.finish(at, op, outcome));
+    }
+
+    fn key(&mut self) -> u64 {
+        let draws = (0..self.world.plan.skew).map(|_| self.dice.random_range(0..self.world.plan.keys));
+        draws.min().unwrap_or(0)
+    }
+
+    fn polls(&mut self) -> Option<u32> {
+        let gone = self.dice.random_range(0..1_000) < self.world.plan.abandon_permille && !self.world.is_calm();
+        gone.then(|| self.dice.random_range(0..40))
+    }
+
+    fn options(&mut self) -> (ReadOptions, Ask) {
+        let bounds = !self.world.plan.unfenced;
+        let within = Duration::from_millis([0, 40, 500, 3_000][self.dice.random_range(0..4)]);
+        let (freshness, ask) = match self.dice.random_range(0..12) {
+            0 if bounds => (Freshness::Latest, Ask::latest().own_writes()),
+            1 | 2 if bounds => (Freshness::Within(within), Ask::within(within.as_micros() as u64).own_writes()),
+            // A monotonic session must not be shown what it will not remember.
+            3 if !self.session.is_monotonic() => (Freshness::Any, Ask::none()),
+            _ => (Freshness::Session, Ask::session()),
+        };
+        let ask = if self.session.is_monotonic() { ask.monotonic() } else { ask };
+        let fallback = match self.dice.random_range(0..6) {
+            0 => Fallback::Error,
+            1 if !self.session.is_monotonic() => Fallback::Stale,
+            _ => Fallback::Primary,
+        };
+        let short = self.dice.random_range(0..8) == 0 && !self.world.is_calm();
+        let deadline = short.then(|| Instant::now() + Duration::from_millis(self.dice.random_range(1..300)));
+        (ReadOptions { freshness, fallback, deadline }, ask)
+    }
+}
+
+/// A position as the checker compares it; timelines follow each other.
+fn place(position: Position) -> u64 {
+    u64::from(position.timeline.0) << 48 | position.lsn.offset()
+}
+
+/// One write, and what its client is told of it.
+async fn write(
+    on: &Instance,
+    session: &Session,
+    key: u64,
+    op: OpId,
+    by_group: bool,
+    told: Arc<Mutex<Option<u64>>>,
+) -> Outcome {
+    let Ok(mut tx) = on.store.begin(session).await else { return Outcome::RolledBack };
+    let Ok(present) = tx.lock::<Row>(TABLE, key).await else { return Outcome::RolledBack };
+    let version = present.map_or(0, |row| row.version) + 1;
+    *told.lock().unwrap() = Some(version);
+    if tx.put(TABLE, key, Row { version, write: op.0 }).await.is_err() {
+        return Outcome::RolledBack;
+    }
+    if by_group {
+        tx.retract_group(&group(key));
+    } else {
+        tx.retract(&on.cache, &key);
+    }
+    match tx.commit().await {
+        Ok(receipt) => Outcome::Committed { version, position: Some(place(receipt.token)) },
+        Err(WriteError::Unknown(unknown)) => match unknown.resolve().await {
+            Fate::Committed => Outcome::Committed { version, position: None },
+            Fate::Aborted => Outcome::RolledBack,
+            _ => Outcome::Unknown { version: Some(version) },
+        },
+        Err(_) => Outcome::RolledBack,
+    }
+}
+
+/// A writer that does not use the library, and tells nobody.
+pub(crate) async fn stranger(world: Arc<World>, id: u64, mut dice: StdRng) {
+    let source = world.source(100 + id);
+    while !world.is_over() {
+        sleep(Duration::from_millis(dice.random_range(0..=4 * world.plan.think_ms_max))).await;
+        let key = dice.random_range(0..world.plan.keys);
+        let at = world.at();
+        let op = world.recorder.record(|history| history.write(at, SessionId(id), KeyId(key)));
+        let node = world.primary().await;
+        let outcome = match source.begin(node, Instant::now() + Duration::from_secs(2)).await {
+            Ok(tx) => write_raw(tx, key, op).await,
+            Err(_) => Outcome::RolledBack,
+        };
+        let at = world.at();
+        world.recorder.record(|history| history.finish(at, op, outcome));
+    }
+}
+
+async fn write_raw(tx: Tx, key: u64, op: OpId) -> Outcome {
+    let Ok(present) = tx.conn().lock::<Row>(TABLE, key).await else { return Outcome::RolledBack };
+    let version = present.map_or(0, |row| row.version) + 1;
+    if tx.conn().put(TABLE, key, Row { version, write: op.0 }).await.is_err() {
+        return Outcome::RolledBack;
+    }
+    match tx.commit(Instant::now() + Duration::from_secs(2)).await {
+        Committed::Done { token } => Outcome::Committed { version, position: Some(place(token)) },
+        Committed::RolledBack(_) => Outcome::RolledBack,
+        _ => Outcome::Unknown { version: Some(version) },
+    }
+}
