@@ -154,3 +154,6 @@ impl fmt::Debug for RedisSubscription {
         f.write_str("RedisSubscription")
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

@@ -102,3 +102,6 @@ impl SharedTier for RedisTier {
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
