@@ -5,7 +5,6 @@ use crate::tier::TierError;
 use redis::{ErrorKind, Pipeline, Script, ServerErrorKind, Value};
 
 /// A Lua script with its hash.
-#[derive(Debug)]
 pub(crate) struct Lua {
     text: &'static str,
     hash: String,
@@ -55,6 +54,12 @@ impl RedisLink {
             values.append(&mut answers);
         }
         Ok(values)
+    }
+}
+
+impl std::fmt::Debug for Lua {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lua").field(&self.hash).finish()
     }
 }
 
