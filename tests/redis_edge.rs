@@ -6,7 +6,6 @@ use highwater::testkit::RedisServer;
 use highwater::tier::{Address, Offer, RedisTier, SharedTier};
 use highwater::{Digest, Error, Lsn, Position, RedisLink, RedisSettings};
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -40,13 +39,14 @@ async fn opened(url: String) -> Result<(RedisTier, RedisLedger), Error> {
     Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
 }
 
+/// The text of a configuration error with all its causes.
 async fn refused(url: String) -> String {
-    let error = opened(url).await.expect_err("it must be refused");
+    let Err(error) = opened(url).await else { panic!("it must be refused") };
     assert!(error.is_configuration(), "{error}");
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        write!(text, ": {error}").unwrap();
+        text += &format!(": {error}");
         cause = error.source();
     }
     println!("{text}");

@@ -165,5 +165,6 @@ impl fmt::Debug for RedisSubscription {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod tests;

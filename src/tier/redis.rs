@@ -103,5 +103,6 @@ impl SharedTier for RedisTier {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod tests;
