@@ -112,6 +112,12 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
         let text = text.split(", with args").next().unwrap_or_default();
         return Some(format!("Redis does not know a command that is needed ({text}): it is too old, or renamed it"));
     }
+    if text.contains("invalid peer certificate") {
+        return Some(format!(
+            "the certificate of the Redis server is not trusted ({text}): let the system trust the authority that signed \
+             it, or name that authority's file in the environment variable SSL_CERT_FILE"
+        ));
+    }
     (error.kind() == ErrorKind::Parse).then(|| "what answers at the Redis URL does not speak Redis: correct it".into())
 }
 

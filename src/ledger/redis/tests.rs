@@ -2,7 +2,7 @@ use super::super::hearing::{Deaf, Gap, Heard, Hearing, Timing};
 use super::super::listener::{Hear, listen};
 use super::super::message::Frame;
 use super::*;
-use crate::testkit::RedisServer;
+use crate::testkit::{Proxy, RedisServer};
 use crate::tier::{Offer, RedisTier, SharedTier};
 use crate::{Digest, Lsn, Position, RedisSettings};
 use tokio::sync::mpsc;
@@ -240,4 +240,47 @@ async fn markers_may_be_evicted_and_the_bus_goes_on() {
     println!("{left} of 50 markers are left");
     ledger.retract(&notice(51, 1), MINUTE).await.unwrap();
     ears.until(|heard| *heard == Heard::Retracted(notice(51, 1))).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dead_in_either_direction_is_noticed() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let ledger = ledger_at(proxy.redis_url()).await;
+    let mut ears = Ears::on(&ledger);
+    ears.live().await;
+    let spoils: [(&str, fn(&Proxy)); 4] = [
+        ("to the server", Proxy::blackhole_to_server),
+        ("to the client", Proxy::blackhole_to_client),
+        ("both ways", Proxy::blackhole),
+        ("late", Proxy::stall),
+    ];
+    for (name, spoil) in spoils {
+        spoil(&proxy);
+        let noticed = ears.deaf().await;
+        sleep(Duration::from_secs(2)).await;
+        proxy.heal().await.unwrap();
+        let back = ears.live().await;
+        println!("dead {name}: noticed after {noticed:?}, live {back:?} after it was healed");
+        assert!(noticed < Duration::from_millis(4_500), "{name}: {noticed:?}");
+        assert!(back < Duration::from_secs(5), "{name}: {back:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_on_another_server_than_the_commands_is_deaf() {
+    let (old, new) = (RedisServer::start().await.unwrap(), RedisServer::start().await.unwrap());
+    let proxy = Proxy::start(old.address()).await.unwrap();
+    let ledger = ledger_at(proxy.redis_url()).await;
+    let mut ears = Ears::on(&ledger);
+    ears.live().await;
+    proxy.retarget(new.address());
+    let mut admin = old.connect().await.unwrap();
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec_async(&mut admin).await.unwrap();
+    let noticed = ears.deaf().await;
+    let back = ears.live().await;
+    println!("two servers under one name: noticed after {noticed:?}, live on the new one {back:?} later");
+    assert!(noticed < Duration::from_millis(4_500) && back < Duration::from_secs(5));
+    ledger.retract(&notice(1, 1), MINUTE).await.unwrap();
+    assert_eq!(ears.next().await, Heard::Retracted(notice(1, 1)));
 }
