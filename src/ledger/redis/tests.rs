@@ -249,7 +249,8 @@ async fn a_connection_that_is_dead_in_either_direction_is_noticed() {
     let ledger = ledger_at(proxy.redis_url()).await;
     let mut ears = Ears::on(&ledger);
     ears.live().await;
-    let spoils: [(&str, fn(&Proxy)); 4] = [
+    type Spoil = fn(&Proxy);
+    let spoils: [(&str, Spoil); 4] = [
         ("to the server", Proxy::blackhole_to_server),
         ("to the client", Proxy::blackhole_to_client),
         ("both ways", Proxy::blackhole),
