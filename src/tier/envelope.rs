@@ -259,7 +259,8 @@ fn body<'a>(
     }))
 }
 
-/// The Admit rule on stored bytes, marker or entry on either side: whether `incoming` takes the place of `present`.
+/// The Admit rule on stored bytes, marker or entry on either side: whether `incoming` takes the place of `present`, which
+/// is empty where nothing is.
 ///
 /// Where `present` cannot be compared (damaged, another format, another timeline) it gives way: it could never answer at
 /// this address, so it must not occupy it. An `incoming` that cannot be compared is refused. `rule.lua` says the same.

@@ -36,6 +36,18 @@ fn the_first_bytes_are_part_of_the_format() {
 }
 
 #[test]
+fn the_script_has_the_same_numbers() {
+    let rule = include_str!("../rule.lua");
+    let has = |line: String| assert!(rule.contains(&line), "{line}");
+    has(format!("local COMPARED_BYTES = {COMPARED_BYTES}\n"));
+    has(format!("local ENTRY_BYTES_MIN = {}\n", HEADER_BYTES + SEAL_BYTES));
+    has(format!("local MAGIC = '{}\\{VERSION}'\n", std::str::from_utf8(&MAGIC).unwrap()));
+    has(format!("local MARKER = {MARKER}\n"));
+    has(format!("local HAS_UPPER = {HAS_UPPER}\n"));
+    has(format!("local FLAGS_MAX = {}\n", HAS_UPPER | ON_PRIMARY));
+}
+
+#[test]
 fn every_mismatch_has_its_reason() {
     let bytes = sealed();
     let with = |change: &dyn Fn(&mut Expected<'static>)| {
