@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::lease::{Confirmed, Known, Lease};
+use super::lease::{confirm, Confirmed, Known, Lease};
 use super::network::{Network, Step};
 use super::server::{Mode, Server};
 use super::tx::Tx;
@@ -111,7 +111,11 @@ impl source::Source for Source {
         let probe = self.bounded(node, async {
             let connection = Connection::open(&self.cluster, &self.network, node).await?;
             let now = self.cluster.look(|state| state.now);
-            connection.ask(Step::Probe, |server| Ok(describe(server, now))).await
+            let probe = connection.ask(Step::Probe, |server| Ok(describe(server, now))).await?;
+            if let Role::Standby { timeline: Some(timeline), replay, .. } = probe.role {
+                confirm(self, &connection, timeline, replay);
+            }
+            Ok(probe)
         });
         let probe = probe.await?;
         let lie = self.cluster.lies().get(&node).cloned();
