@@ -8,6 +8,8 @@ pub mod ledger;
 mod lsn;
 mod position;
 pub mod source;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod tier;
 mod token;
 
