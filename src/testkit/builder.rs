@@ -94,11 +94,10 @@ impl ClusterBuilder {
             replicas.into_iter().map(make).collect(),
             home,
         );
-        let started = self.fill_and_start(&cluster, &bin, user).await;
-        if started.is_err() {
-            cluster.keep_logs();
+        match self.fill_and_start(&cluster, &bin, user).await {
+            Ok(()) => Ok(cluster),
+            Err(error) => Err(cluster.keep_logs(error)),
         }
-        started.map(|()| cluster)
     }
 
     async fn fill_and_start(
@@ -118,6 +117,8 @@ impl ClusterBuilder {
             let template = Template::ensure(bin, user, self.patience).await?;
             for folder in folders {
                 template.copy_to(&folder)?;
+                // The copies block, so between them others get a turn, and a cancel its chance.
+                tokio::task::yield_now().await;
             }
         }
         for node in cluster.nodes() {

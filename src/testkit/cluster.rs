@@ -102,8 +102,8 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn keep_logs(&self) {
-        self.home.keep_logs();
+    pub(crate) fn keep_logs(&self, error: TestkitError) -> TestkitError {
+        self.home.keep_logs(error)
     }
 }
 

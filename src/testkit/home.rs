@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::testkit::TestkitError;
+use crate::testkit::port;
 use crate::testkit::process::send;
 use crate::testkit::process_table::ProcessTable;
 use crate::testkit::shm;
@@ -52,6 +53,7 @@ impl Home {
     pub(crate) fn create(kind: &str) -> Result<Self, TestkitError> {
         let runs = shared("runs")?;
         sweep(&runs);
+        port::sweep()?;
         let folder = tempfile::Builder::new()
             .prefix(kind)
             .tempdir_in(&runs)
@@ -68,14 +70,22 @@ impl Home {
         self.folder.path()
     }
 
-    /// Has the logs kept when the folder goes.
-    pub(crate) fn keep_logs(&self) {
+    /// Has the logs kept when the folder goes, and has `error` say where they will be.
+    pub(crate) fn keep_logs(&self, mut error: TestkitError) -> TestkitError {
         self.failed.store(true, Ordering::Relaxed);
+        if let (TestkitError::Exited { log, .. }, Ok(kept)) = (&mut error, self.kept_logs()) {
+            *log = kept.join(log.file_name().unwrap_or_default());
+        }
+        error
+    }
+
+    /// Where the logs of this folder are kept if they are.
+    fn kept_logs(&self) -> Result<PathBuf, TestkitError> {
+        Ok(shared("logs")?.join(self.path().file_name().unwrap_or_default()))
     }
 
     fn save_logs(&self) -> Result<PathBuf, TestkitError> {
-        let logs = shared("logs")?;
-        let kept = logs.join(self.path().file_name().unwrap_or_default());
+        let kept = self.kept_logs()?;
         make_folder(&kept)?;
         for file in list(self.path()) {
             if file.extension().is_some_and(|extension| extension == "log") {
@@ -83,7 +93,7 @@ impl Home {
                 fs::copy(&file, &to).map_err(TestkitError::folder("copy", &file))?;
             }
         }
-        forget_old(&logs);
+        forget_old(&shared("logs")?);
         Ok(kept)
     }
 }

@@ -165,6 +165,19 @@ impl Node {
         self.value_on(&client, sql).await
     }
 
+    /// Asks `sql` again and again until its answer is true.
+    ///
+    /// # Errors
+    ///
+    /// If PostgreSQL refuses the statement, or the answer is not true in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe if `sql` changes nothing.
+    pub async fn poll_query_until(&self, sql: &str) -> Result<(), TestkitError> {
+        self.wait_until(sql, sql).await
+    }
+
     /// Starts the server and waits until it accepts connections; does nothing if it runs.
     ///
     /// # Errors

@@ -56,6 +56,18 @@ impl Port {
     }
 }
 
+/// Removes the files of runs that were killed.
+pub(crate) fn sweep() -> Result<(), TestkitError> {
+    let folder = home::shared("ports")?;
+    let entries = fs::read_dir(&folder).map_err(TestkitError::folder("read", &folder))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if let Some(_lock) = lock(&path)? {
+            drop(fs::remove_file(&path));
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
         // While the lock is still held, so that nobody else's file is removed.

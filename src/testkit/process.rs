@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use crate::testkit::TestkitError;
+use crate::testkit::guardian::Guardian;
 use crate::testkit::process_table::ProcessTable;
 use crate::testkit::recipe::Recipe;
 use crate::testkit::spawner;
@@ -22,6 +23,8 @@ const LOOKS: u32 = 1_000;
 pub(crate) struct Process {
     child: Child,
     frozen: bool,
+    /// Called off as soon as the child has ended, while its number can be nobody else's.
+    guardian: Option<Guardian>,
 }
 
 impl Process {
@@ -30,10 +33,19 @@ impl Process {
             command: recipe.line(),
             source,
         })?;
-        Ok(Self {
+        let mut process = Self {
             child,
             frozen: false,
-        })
+            guardian: None,
+        };
+        if !spawner::has_setpriv() {
+            let guardian = Guardian::over(process.pid()).map_err(|source| TestkitError::Spawn {
+                command: "sh".to_owned(),
+                source,
+            })?;
+            process.guardian = Some(guardian);
+        }
+        Ok(process)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -42,7 +54,11 @@ impl Process {
 
     /// How it ended, or `None` while it runs.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            self.guardian = None;
+        }
+        status
     }
 
     /// Sends `signal` to the process alone.
@@ -59,7 +75,8 @@ impl Process {
             return false;
         }
         self.frozen = true;
-        self.still_tree().is_some()
+        let (still, _) = self.still_tree();
+        still
     }
 
     /// Lets the tree run again.
@@ -81,11 +98,12 @@ impl Process {
         // The root is stopped first, so it forks nobody after the list was made, and reaps nobody:
         // no number in the list can pass to a stranger.
         let root = self.raw_pid();
-        let family = self.still_tree().unwrap_or_default();
+        let (_, family) = self.still_tree();
         for pid in &family {
             send(*pid, Signal::KILL);
         }
         send(root, Signal::KILL);
+        self.guardian = None;
         drop(self.child.wait());
         poll(|| {
             let table = ProcessTable::now();
@@ -93,8 +111,9 @@ impl Process {
         });
     }
 
-    /// Stops the root and then, until there is nothing new, its descendants; returns the latter.
-    fn still_tree(&self) -> Option<BTreeSet<i32>> {
+    /// Stops the root and then, until there is nothing new, its descendants; says whether all
+    /// stand still, and who the descendants are.
+    fn still_tree(&self) -> (bool, BTreeSet<i32>) {
         let root = self.raw_pid();
         send(root, Signal::STOP);
         let mut family = BTreeSet::new();
@@ -108,8 +127,7 @@ impl Process {
             family = current;
             still
         });
-        // Whoever could not be stopped in time is still worth killing.
-        (still || !family.is_empty()).then_some(family)
+        (still, family)
     }
 
     fn raw_pid(&self) -> i32 {

@@ -7,7 +7,7 @@ use tokio_postgres::types::PgLsn;
 
 use crate::testkit::process;
 use crate::testkit::recipe::Recipe;
-use crate::testkit::{Node, TestkitError};
+use crate::testkit::{Node, Proxy, TestkitError};
 
 impl Node {
     /// Makes a replica a primary, and returns when it takes writes.
@@ -43,8 +43,26 @@ impl Node {
     ///
     /// The node may or may not follow, and a former primary may be left down.
     pub async fn follow(&self, upstream: &Self) -> Result<(), TestkitError> {
+        self.follow_port(upstream.port()).await
+    }
+
+    /// The same through a proxy in front of the upstream, so that the stream itself can be delayed,
+    /// stalled or cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`follow`](Self::follow).
+    pub async fn follow_via(&self, proxy: &Proxy) -> Result<(), TestkitError> {
+        self.follow_port(proxy.port()).await
+    }
+
+    async fn follow_port(&self, port: u16) -> Result<(), TestkitError> {
         let was_standby = self.data().join("standby.signal").exists();
-        self.set_upstream(Some(upstream.port()))?;
+        self.set_upstream(Some(port))?;
         if self.pid().is_none() {
             self.start().await?;
         } else if was_standby {
@@ -52,9 +70,8 @@ impl Node {
         } else {
             self.restart().await?;
         }
-        let port = upstream.port();
         self.wait_until(
-            &format!("streaming from {}", upstream.name()),
+            &format!("streaming from port {port}"),
             &format!(
                 "select exists (select from pg_stat_wal_receiver \
                  where status = 'streaming' and sender_port = {port})"

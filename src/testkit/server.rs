@@ -162,6 +162,11 @@ impl Server {
     /// Ends the server for good: waits a little for one that was asked to, then kills it.
     pub(crate) fn retire(&self) {
         poll(|| self.pid().is_none());
+        self.retire_now();
+    }
+
+    /// Kills the server for good.
+    pub(crate) fn retire_now(&self) {
         *self.slot() = Slot::Retired;
     }
 

@@ -75,10 +75,10 @@ impl Settings {
     /// Raises what a standby cannot start without.
     pub(crate) fn fit_for_standby(&mut self) {
         for (key, floor) in FLOORS {
-            if let Some(value) = self.values.get_mut(key) {
-                if value.parse().is_ok_and(|value: u32| value < floor) {
-                    *value = floor.to_string();
-                }
+            if let Some(value) = self.values.get_mut(key)
+                && value.parse().is_ok_and(|value: u32| value < floor)
+            {
+                *value = floor.to_string();
             }
         }
     }
