@@ -28,9 +28,9 @@ const PROBE: &str = "select r, \
 /// A message that is not transactional reaches the disk only with the WAL writer, 150 to 200 ms later, unless it can
 /// be told to flush (17). Before that a transactional one is flushed by its commit; under `local`, or the commit could
 /// be left to the WAL writer too, or wait for a synchronous standby. `set_config` with `true` ends with the statement.
-const NUDGE: &str =
-    "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'highwater', '')";
-const NUDGE_17: &str = "select pg_logical_emit_message(false, 'highwater', '', true)";
+/// On a standby the position fails first, with a SQLSTATE of its own; the message would fail with XX000.
+const NUDGE: &str = "select pg_current_wal_insert_lsn(), set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'highwater', '')";
+const NUDGE_17: &str = "select pg_current_wal_insert_lsn(), pg_logical_emit_message(false, 'highwater', '', true)";
 
 const OUTCOME: &str =
     "select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), pg_xact_status($1::text::xid8)";

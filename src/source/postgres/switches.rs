@@ -5,11 +5,12 @@ use super::link::Link;
 use super::node::Node;
 use crate::{Lsn, Switch, Timeline};
 use tokio::time::Instant;
-use tokio_postgres::types::{PgLsn, Type};
+use tokio_postgres::types::{PgLsn, ToSql, Type};
 
-/// The history file of the timeline, where the role may read it, and the last replayed position.
-const HISTORY: &str = "select case when has_function_privilege('pg_read_file(text,bigint,bigint,boolean)', 'execute') \
-    then pg_read_file('pg_wal/' || $1::text || '.history', 0, 1048576, true) end, pg_last_wal_replay_lsn()";
+/// Asked first: a statement that names a function which the role may not call fails, even where it is not called.
+const MAY_READ: &str =
+    "select has_function_privilege('pg_read_file(text,bigint,bigint,boolean)', 'execute'), pg_last_wal_replay_lsn()";
+const HISTORY: &str = "select pg_read_file('pg_wal/' || $1::text || '.history', 0, 1048576, true)";
 
 /// What can be learned of where the ancestors of `timeline` ended; empty where nothing is certain.
 ///
@@ -24,13 +25,16 @@ pub(super) async fn learn(
     timeline: Timeline,
     deadline: Instant,
 ) -> Result<Vec<Switch>, Fault> {
-    let name = format!("{:08X}", timeline.0);
-    let row = node.within(deadline, link.client.query_typed_one(HISTORY, &[(&name, Type::TEXT)])).await?;
     let fault = |error| node.own_fault("asking where earlier timelines ended", error);
-    let row = row.map_err(fault)?;
-    let file: Option<&str> = row.try_get(0).map_err(fault)?;
-    if let Some(switches) = file.and_then(parse) {
-        return Ok(switches);
+    let row = node.within(deadline, link.client.query_typed_one(MAY_READ, &[])).await?.map_err(fault)?;
+    if row.try_get(0).map_err(fault)? {
+        let name = format!("{:08X}", timeline.0);
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+        let file = node.within(deadline, link.client.query_typed_one(HISTORY, &params)).await?.map_err(fault)?;
+        let file: Option<&str> = file.try_get(0).map_err(fault)?;
+        if let Some(switches) = file.and_then(parse) {
+            return Ok(switches);
+        }
     }
     let replayed: Option<PgLsn> = row.try_get(1).map_err(fault)?;
     let at = replayed.map(|lsn| link.layout.normalize(Lsn::new(u64::from(lsn))));
