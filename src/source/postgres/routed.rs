@@ -226,8 +226,8 @@ impl Routed {
         let author = if standby { Author::ReaderOnStandby } else { Author::OnPrimary };
         let kind = sqlstate::kind(&error, author);
         if kind != FaultKind::Statement {
-            let code = error.code().map_or("a broken connection", tokio_postgres::error::SqlState::code);
-            self.note(self.node.fault(kind, format!("the load's statement failed with {code}")));
+            let what = error.code().map_or_else(|| "a broken connection".to_owned(), sqlstate::told);
+            self.note(self.node.fault(kind, format!("the load's statement failed with {what}")));
         }
         Err(error.into())
     }

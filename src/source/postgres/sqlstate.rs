@@ -70,15 +70,16 @@ pub(super) fn is_clean<T>(answer: &Result<T, Error>) -> bool {
 pub(super) fn fault(node: &str, author: Author, doing: &str, error: Error) -> Fault {
     let kind = kind(&error, author);
     let what = match (error.code(), kind) {
-        (Some(state), _) => format!("{doing}: the server answered {}{}", state.code(), hint(state)),
+        (Some(state), _) => format!("{doing}: the server answered {}", told(state)),
         (None, FaultKind::Down) => format!("{doing}: the connection failed"),
         (None, _) => format!("{doing}: {}", connect_hint(&error)),
     };
     Fault::new(kind, node, what).caused_by(error)
 }
 
-fn hint(state: &SqlState) -> &'static str {
-    match state.code() {
+/// The SQLSTATE, with a word to those that a configuration mends.
+pub(super) fn told(state: &SqlState) -> String {
+    let hint = match state.code() {
         "28P01" | "28000" => " (credentials or pg_hba.conf)",
         "3D000" => " (the database does not exist)",
         "42501" => " (the role lacks a privilege)",
@@ -88,7 +89,8 @@ fn hint(state: &SqlState) -> &'static str {
             " (prepared statements do not survive here; if a pooler stands in between, say so with pooled(true))"
         }
         _ => "",
-    }
+    };
+    [state.code(), hint].concat()
 }
 
 fn connect_hint(error: &Error) -> &'static str {
