@@ -138,14 +138,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.
-    fn need(
-        &self,
-        epoch: &Epoch,
-        floor: Floor,
-        retracted: Lsn,
-        fallback: Fallback,
-        awaited_until: Instant,
-    ) -> Need {
+    fn need(&self, epoch: &Epoch, floor: Floor, retracted: Lsn, fallback: Fallback, awaited_until: Instant) -> Need {
         let (now, settings) = (Instant::now(), &self.store.fleet.settings);
         // Waiting for a replica must leave the fallback time to answer: at most half of what the readers have left.
         let wait = settings.wait_budget.min(awaited_until.saturating_duration_since(now) / 2);

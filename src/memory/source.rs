@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::lease::{confirm, Confirmed, Known, Lease};
+use super::lease::{Confirmed, Known, Lease, confirm};
 use super::network::{Network, Step};
 use super::server::{Mode, Server};
 use super::tx::Tx;
@@ -139,11 +139,14 @@ impl source::Source for Source {
         }
     }
 
-    async fn outcome(&self, node: NodeId, xid: u64) -> Result<Outcome, Fault> {
+    async fn outcome(&self, node: NodeId, xid: u64, timeline: Timeline) -> Result<Outcome, Fault> {
         let outcome = self.bounded(node, async {
             let connection = Connection::open(&self.cluster, &self.network, node).await?;
             let ask = |server: &Server| {
                 let primary = server.primary().ok_or(FaultKind::WrongRole)?;
+                if server.timeline != timeline.0 {
+                    return Err(FaultKind::Unproven);
+                }
                 match primary.running.contains_key(&xid) {
                     true => Ok(Outcome::InProgress),
                     false => Ok(server.rows.outcome(xid, primary.next_xid)),

@@ -22,6 +22,7 @@
 
 use crate::bytes::Reader;
 use crate::digest::{Digest, KEY_BYTES_MAX};
+use crate::repository::GROUPS_MAX;
 use crate::{Lsn, Origin, Position, Stamp, Timeline};
 use crate::{entry, entry::Rank};
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -41,8 +42,6 @@ const MARKER: u8 = 3;
 const HAS_UPPER: u8 = 1;
 const ON_PRIMARY: u8 = 2;
 
-/// The most groups that one entry names; one with more is not shared.
-pub(crate) const GROUPS_MAX: usize = 64;
 
 /// The longest canonical key: the name of the cache with its length, and the key.
 const CANONICAL_KEY_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 2;
@@ -72,17 +71,13 @@ pub(crate) struct Contents<'a> {
 
 /// Sixteen bytes that seal envelopes.
 ///
-/// With the public key the seal finds damage. With a secret one, which all instances share, it also refuses what was
-/// written by somebody who can reach the Redis server but does not know the key.
+/// The key is public: the seal finds damage and what was put at another address, not forgery. Whoever can write to the
+/// Redis server is trusted with what it answers.
 #[derive(Clone, Copy)]
 pub(crate) struct SealKey([u8; 16]);
 
 impl SealKey {
     pub(crate) const PUBLIC: Self = Self(*b"highwater seal 1");
-
-    pub(crate) const fn secret(key: [u8; 16]) -> Self {
-        Self(key)
-    }
 
     fn seal(&self, history: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
