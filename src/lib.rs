@@ -19,4 +19,5 @@ pub use error::Error;
 pub use history::{History, Switch};
 pub use lsn::{Lsn, ParseLsnError};
 pub use position::{Position, Timeline, WalLayout};
+pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
 pub use token::Token;

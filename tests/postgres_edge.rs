@@ -10,6 +10,9 @@ use tokio::time::Instant;
 
 #[path = "postgres_edge/commits.rs"]
 mod commits;
+#[cfg(feature = "tls")]
+#[path = "postgres_edge/encrypted.rs"]
+mod encrypted;
 #[path = "postgres_edge/poison.rs"]
 mod poison;
 #[path = "postgres_edge/pooler.rs"]
