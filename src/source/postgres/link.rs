@@ -157,7 +157,7 @@ impl Link {
         if self.is_pooled() { None } else { *lock(&self.seen_standby) }
     }
 
-    /// Marks the beginning of an exchange. Unless [`close`](Self::close) follows, the connection is not reused: so an
+    /// Marks the beginning of an exchange. Unless [`end`](Self::end) follows, the connection is not reused: so an
     /// exchange whose future was dropped needs no code that runs.
     pub(super) fn begin(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -29,7 +29,7 @@ macro_rules! run_columns {
     };
 }
 
-/// The columns that every statement about the position begins with; [`from_position`] ends it.
+/// The columns that every statement about the position begins with; `from_position` ends it.
 macro_rules! position_columns {
     () => {
         "select r, lsn, timeline, (select concat(status, ':', received_tli) from pg_stat_wal_receiver where r)"
