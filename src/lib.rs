@@ -50,7 +50,7 @@ pub use repository::{GROUPS_MAX, Repository};
 pub use retraction::{NAMES_MAX, Retraction};
 pub use session::Session;
 pub use settings::Settings;
-pub use source::postgres::{Postgres, PostgresNode, Routed, Writer};
+pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
 pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
 pub use token::Token;
 pub use write::{Receipt, Tx, Unknown, WriteError};
