@@ -174,7 +174,7 @@ async fn settle<S: Source>(
     session: Session,
     names: Names,
 ) -> Result<Receipt, WriteError> {
-    let begun_on = store.epochs.current().history.timeline();
+    let begun_on = tx.timeline();
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
         Committed::Done { token } => {
             store.counters.commits.add_one();
@@ -261,5 +261,5 @@ async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> 
         return Some(Outcome::Forgotten);
     }
     let Some(xid) = case.xid else { return Some(Outcome::Aborted) };
-    timeout_at(until, store.fleet.source.outcome(node, xid)).await.ok()?.ok()
+    timeout_at(until, store.fleet.source.outcome(node, xid, case.begun_on)).await.ok()?.ok()
 }

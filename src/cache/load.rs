@@ -107,10 +107,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         if self.land_from_shared(key, name, flight).await {
             return None;
         }
-        let (floor, deadline) = flight.close();
+        let (floor, awaited_until) = flight.close();
         let epoch = self.store.epochs.current().clone();
         let retracted = epoch.floor(&self.key_slots(name), self.group);
-        let need = Need { timeline: epoch.history.timeline(), floor, retracted, fallback: *fallback, deadline };
+        let need = self.need(&epoch, floor, retracted, *fallback, awaited_until);
         match self.store.fleet.load(&need, &One(&self.repository, key), &|| flight.depart()).await {
             Ok(loaded) => {
                 let (rung, stale) = (loaded.rung, loaded.stale);
@@ -126,7 +126,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 None
             }
             Err(LoadError::HistoryMoved) => {
-                self.store.fleet.ask_all(deadline).await;
+                self.store.fleet.ask_all(need.deadline).await;
                 flight.land(Landing::HistoryMoved);
                 None
             }
@@ -135,6 +135,16 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 None
             }
         }
+    }
+
+    /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.
+    fn need(&self, epoch: &Epoch, floor: Floor, retracted: Lsn, fallback: Fallback, awaited_until: Instant) -> Need {
+        let (now, settings) = (Instant::now(), &self.store.fleet.settings);
+        // Waiting for a replica must leave the fallback time to answer: at most half of what the readers have left.
+        let wait = settings.wait_budget.min(awaited_until.saturating_duration_since(now) / 2);
+        let deadline = awaited_until.max(now + settings.load_time_max);
+        let timeline = epoch.history.timeline();
+        Need { timeline, floor, retracted, fallback, wait_until: now + wait, deadline }
     }
 
     /// Ends the flight with what the shared tier holds, if that answers everybody on board.
@@ -197,7 +207,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let floors = names.iter().map(|name| epoch.floor(&self.key_slots(name), self.group));
         let retracted = floors.max().unwrap_or(Lsn::ZERO);
-        let need = Need { timeline: epoch.history.timeline(), floor: *floor, retracted, fallback, deadline };
+        let need = self.need(&epoch, *floor, retracted, fallback, deadline);
         let loaded = match self.store.fleet.load(&need, &Many(&self.repository, &keys), &|| {}).await {
             Ok(loaded) => loaded,
             Err(LoadError::Loader(error)) => {

@@ -64,8 +64,10 @@ const OTHER_ZONE: u128 = 4;
 /// The replica to ask: among those believed to be at the floor the one whose answer is likely to come first, by its
 /// latency, the loads it has already, and its zone. `None` where none is believed to be there.
 pub(crate) fn choose(beliefs: &Beliefs, want: &Want<'_>) -> Option<NodeId> {
+    // A timeline that the monitor could not confirm is left to the connection that answers.
     let at_floor = |belief: &Belief| {
-        belief.standby().is_some_and(|(timeline, replay)| timeline == Some(want.timeline) && replay >= want.floor)
+        let right = |timeline: Option<Timeline>| timeline.is_none_or(|timeline| timeline == want.timeline);
+        belief.standby().is_some_and(|(timeline, replay)| right(timeline) && replay >= want.floor)
     };
     let cost = |node: NodeId, belief: &Belief| {
         let queue = want.busy.get(node).copied().unwrap_or(0) as u128 + 1;

@@ -41,6 +41,8 @@ pub(crate) struct Need {
     /// The keys' own floor: what was retracted below it must not come back from a replica that has not replayed so far.
     pub(crate) retracted: Lsn,
     pub(crate) fallback: Fallback,
+    /// How long a replica is waited for.
+    pub(crate) wait_until: Instant,
     pub(crate) deadline: Instant,
 }
 
@@ -95,19 +97,20 @@ impl<S: Source> Fleet<S> {
         if need.floor.latest || self.nodes.len() == 1 {
             return self.load_on_primary(need, work, departed).await;
         }
-        let wait_until = wait_until(need.deadline, self.settings.wait_budget);
         let mut tried = Vec::new();
-        let mut waited = false;
+        let mut waiting = Vec::new();
         while tried.len() < self.nodes.len() {
             let Some(node) = self.choose(need, need.tag(), &tried) else {
-                if Instant::now() >= wait_until || !self.may_arrive(need, &tried) {
+                if Instant::now() >= need.wait_until || !self.may_arrive(need, &tried) {
                     break;
                 }
-                if !waited {
+                let mut news = self.beliefs.subscribe();
+                if waiting.is_empty() {
                     self.counters.waits.add_one();
-                    waited = true;
+                    waiting.extend(self.nodes.iter().map(Waiting::at));
                 }
-                self.wait_for_news(wait_until).await;
+                // Late is the same as no news: the loop looks at the clock.
+                let _ = timeout_at(need.wait_until, news.changed()).await;
                 continue;
             };
             match self.attempt(node, need, false, work, departed).await {
@@ -267,14 +270,6 @@ impl<S: Source> Fleet<S> {
         let zone = self.settings.zone.as_deref();
         ask(&self.beliefs.borrow(), &Want { timeline: need.timeline, floor, zone, tried, busy: &busy })
     }
-
-    /// Waits until a server has answered its monitor, which asks often while somebody waits.
-    async fn wait_for_news(&self, until: Instant) {
-        let mut watch = self.beliefs.subscribe();
-        let _waiting: Vec<Waiting<'_>> = self.nodes.iter().map(Waiting::at).collect();
-        // Late is the same as no news: the caller looks at the clock.
-        let _ = timeout_at(until, watch.changed()).await;
-    }
 }
 
 /// Whether the answer may be given. A primary answer reflects whatever was visible when its statement was sent, and so
@@ -285,12 +280,6 @@ fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
 
 fn may_have_moved(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::WrongRole | FaultKind::Down | FaultKind::Unproven | FaultKind::Foreign)
-}
-
-/// Waiting must leave the fallback time to answer: at most half of what the caller has left.
-fn wait_until(deadline: Instant, budget: std::time::Duration) -> Instant {
-    let now = Instant::now();
-    now + budget.min(deadline.saturating_duration_since(now) / 2)
 }
 
 /// Counts a load at a server while it lives.

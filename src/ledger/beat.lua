@@ -6,14 +6,15 @@
 -- ARGV[3]  the sender's generation: 8 bytes, big-endian
 -- ARGV[4]  the body of the message, opaque
 --
--- Raises the log's generation to the sender's and returns it. Writes nothing else, so that an idle bus costs no
--- replication.
+-- Raises the log's generation to the sender's and returns it.
+--
+-- The generation is written even where it is the same: a server that may not be written to (a replica, a primary without
+-- enough of them, one without memory) would still publish, to its own subscribers, and hearing that would prove nothing
+-- about retractions, which go elsewhere.
 
 local channel, candidate, generation, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local log = open(KEYS[1], candidate)
-if greater(generation, log.gen) then
-  log.gen = generation
-  redis.call('HSET', KEYS[1], 'gen', generation)
-end
+if greater(generation, log.gen) then log.gen = generation end
+redis.call('HSET', KEYS[1], 'gen', log.gen)
 redis.call('PUBLISH', channel, frame(log) .. body)
 return log.gen

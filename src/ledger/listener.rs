@@ -34,6 +34,8 @@ where
     let mut subscription: Option<L::Subscription> = None;
     let mut opening: Option<Doing<'_, L::Subscription>> = None;
     let mut beat: Option<Doing<'_, Beat>> = None;
+    let (mut beats, mut openings) =
+        (Complaint::new("a heartbeat cannot be sent"), Complaint::new("the bus cannot be heard"));
     loop {
         hearing.tick(Instant::now());
         while let Some(effect) = hearing.next_effect() {
@@ -50,21 +52,19 @@ where
         tokio::select! {
             biased;
             answer = done(&mut beat) => {
-                if let Err(error) = &answer {
-                    tracing::debug!(%error, "a heartbeat could not be sent");
-                }
+                beats.about(&answer);
                 hearing.beat_answered(answer.ok(), Instant::now());
             }
-            opened = done(&mut opening) => match opened {
-                Ok(opened) => {
-                    subscription = Some(opened);
-                    hearing.subscribed(Instant::now());
+            opened = done(&mut opening) => {
+                openings.about(&opened);
+                match opened {
+                    Ok(opened) => {
+                        subscription = Some(opened);
+                        hearing.subscribed(Instant::now());
+                    }
+                    Err(_) => hearing.not_subscribed(Instant::now()),
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "no subscription");
-                    hearing.not_subscribed(Instant::now());
-                }
-            },
+            }
             message = next(&mut subscription) => match message {
                 Some(bytes) => hearing.message(&bytes, Instant::now()),
                 None => {
@@ -91,6 +91,28 @@ async fn next<S: Subscription>(subscription: &mut Option<S>) -> Option<Vec<u8>> 
     match subscription {
         Some(subscription) => subscription.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// A failure that is told once until it is over, for it is tried again about every second.
+struct Complaint {
+    what: &'static str,
+    made: bool,
+}
+
+impl Complaint {
+    fn new(what: &'static str) -> Self {
+        Self { what, made: false }
+    }
+
+    fn about<T>(&mut self, outcome: &Result<T, TierError>) {
+        if let Err(error) = outcome
+            && !self.made
+        {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "{}; trying on", self.what);
+        }
+        self.made = outcome.is_err();
     }
 }
 

@@ -27,21 +27,22 @@ pub struct RedisLedger {
 struct Scripts {
     retract: Lua,
     beat: Lua,
+    check: Lua,
 }
 
 impl Scripts {
     fn new() -> Self {
         let retract = concat!(include_str!("../tier/rule.lua"), include_str!("log.lua"), include_str!("retract.lua"));
         let beat = concat!(include_str!("log.lua"), include_str!("beat.lua"));
-        Self { retract: Lua::new(retract), beat: Lua::new(beat) }
+        let check = concat!(include_str!("log.lua"), include_str!("check.lua"));
+        Self { retract: Lua::new(retract), beat: Lua::new(beat), check: Lua::new(check) }
     }
 }
 
 impl RedisLedger {
-    /// The log over this link, after a heartbeat to see whether it can be used. While there is no connection nothing is
-    /// looked at.
+    /// The log over this link, after a look at whether it can be used. While there is no connection nothing is looked at.
     ///
-    /// Dropping the future leaves nothing behind but perhaps the heartbeat.
+    /// Dropping the future leaves nothing behind but perhaps a heartbeat.
     ///
     /// # Errors
     ///
@@ -49,22 +50,27 @@ impl RedisLedger {
     pub async fn open(link: RedisLink) -> Result<Self, Error> {
         let (record, channel) = (format!("{}:log", link.namespace()), format!("{}:bus", link.namespace()));
         let ledger = Self { link, record, channel, scripts: Arc::new(Scripts::new()) };
-        let outcome = ledger.send_beat(rand::random(), 0).await;
-        if let Ok(Value::ServerError(error)) = &outcome
+        let (candidate, body) = (candidate(), message::heartbeat(rand::random()));
+        let nowhere = Address { history: 0, key: crate::Digest::from_bytes([0; 16]) };
+        let check = Call {
+            keys: vec![ledger.record.clone(), entry_name(ledger.link.namespace(), &nowhere)],
+            args: vec![ledger.channel.as_bytes(), &candidate, &body],
+        };
+        let answers = ledger.link.run(&ledger.scripts.check, &[check]).await;
+        if let Ok([Value::ServerError(error)]) = answers.as_deref()
             && error.code() == "WRONGTYPE"
         {
             return Err(Error::configuration(ledger.taken()));
         }
-        misconfigured(outcome.map(|answer| vec![answer]))?;
+        let reachable = answers.is_ok();
+        misconfigured(answers)?;
+        if reachable
+            && let Err(refusal) = ledger.link.dial().subscription(&ledger.channel).await
+            && let Some(remedy) = refusal.remedy()
+        {
+            return Err(Error::configuration_because(remedy, refusal));
+        }
         Ok(ledger)
-    }
-
-    async fn send_beat(&self, nonce: u64, generation: u64) -> Result<Value, TierError> {
-        let (candidate, generation) = (candidate(), generation.to_be_bytes());
-        let body = message::heartbeat(nonce);
-        let args = vec![self.channel.as_bytes(), &candidate, &generation, &body];
-        let answers = self.link.run(&self.scripts.beat, &[Call { keys: vec![self.record.clone()], args }]).await?;
-        answers.into_iter().next().ok_or_else(|| TierError::new("Redis did not answer a heartbeat"))
     }
 
     fn refused(&self, error: RedisError) -> TierError {
@@ -118,7 +124,11 @@ impl Ledger for RedisLedger {
 
     async fn beat(&self, nonce: u64, generation: u64) -> Result<Beat, TierError> {
         let unexpected = || TierError::new("Redis answered a heartbeat with something else");
-        match self.send_beat(nonce, generation).await? {
+        let (candidate, generation) = (candidate(), generation.to_be_bytes());
+        let body = message::heartbeat(nonce);
+        let args = vec![self.channel.as_bytes(), &candidate, &generation, &body];
+        let answers = self.link.run(&self.scripts.beat, &[Call { keys: vec![self.record.clone()], args }]).await?;
+        match answers.into_iter().next().ok_or_else(unexpected)? {
             Value::BulkString(bytes) => {
                 let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| unexpected())?;
                 Ok(Beat { generation: u64::from_be_bytes(bytes) })
@@ -154,3 +164,7 @@ impl fmt::Debug for RedisSubscription {
         f.write_str("RedisSubscription")
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod tests;

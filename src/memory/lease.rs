@@ -128,20 +128,28 @@ async fn locate(from: &Source, connection: &Connection, primary: bool) -> Result
     };
     let streamed = connection.ask(Step::Timeline, stream).await?;
     let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
-    let mut memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+    let memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |known: &Confirmed| known.server == connection.server && known.boot == connection.boot;
     let known = memory.get(&connection.node).copied().filter(same);
     match (streamed, known) {
         (Some(timeline), _) => {
-            if known.is_none_or(|known| (known.timeline, known.replay) < (timeline, tag)) {
-                let (server, boot) = (connection.server, connection.boot);
-                memory.insert(connection.node, Confirmed { server, boot, timeline, replay: tag });
-            }
+            drop(memory);
+            confirm(from, connection, timeline, tag);
             Ok(place(timeline, tag))
         }
         // Replay may have gone on along another timeline; up to where it was confirmed it has the old one.
         (None, Some(known)) => Ok(place(known.timeline, tag.min(known.replay))),
         (None, None) => Err(connection.fault(FaultKind::Unproven, "the standby streams from nowhere")),
+    }
+}
+
+/// Remembers that a standby's replay position lies on a timeline.
+pub(super) fn confirm(from: &Source, connection: &Connection, timeline: Timeline, replay: Lsn) {
+    let (server, boot) = (connection.server, connection.boot);
+    let mut memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = memory.get(&connection.node).filter(|known| known.server == server && known.boot == boot);
+    if known.is_none_or(|known| (known.timeline, known.replay) < (timeline, replay)) {
+        memory.insert(connection.node, Confirmed { server, boot, timeline, replay });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::lease::{Confirmed, Known, Lease};
+use super::lease::{Confirmed, Known, Lease, confirm};
 use super::network::{Network, Step};
 use super::server::{Mode, Server};
 use super::tx::Tx;
@@ -111,7 +111,11 @@ impl source::Source for Source {
         let probe = self.bounded(node, async {
             let connection = Connection::open(&self.cluster, &self.network, node).await?;
             let now = self.cluster.look(|state| state.now);
-            connection.ask(Step::Probe, |server| Ok(describe(server, now))).await
+            let probe = connection.ask(Step::Probe, |server| Ok(describe(server, now))).await?;
+            if let Role::Standby { timeline: Some(timeline), replay, .. } = probe.role {
+                confirm(self, &connection, timeline, replay);
+            }
+            Ok(probe)
         });
         let probe = probe.await?;
         let lie = self.cluster.lies().get(&node).cloned();
@@ -135,11 +139,14 @@ impl source::Source for Source {
         }
     }
 
-    async fn outcome(&self, node: NodeId, xid: u64) -> Result<Outcome, Fault> {
+    async fn outcome(&self, node: NodeId, xid: u64, timeline: Timeline) -> Result<Outcome, Fault> {
         let outcome = self.bounded(node, async {
             let connection = Connection::open(&self.cluster, &self.network, node).await?;
             let ask = |server: &Server| {
                 let primary = server.primary().ok_or(FaultKind::WrongRole)?;
+                if server.timeline != timeline.0 {
+                    return Err(FaultKind::Unproven);
+                }
                 match primary.running.contains_key(&xid) {
                     true => Ok(Outcome::InProgress),
                     false => Ok(server.rows.outcome(xid, primary.next_xid)),

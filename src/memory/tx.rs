@@ -92,6 +92,10 @@ impl Tx {
 impl source::Transaction for Tx {
     type Conn = Writer;
 
+    fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
     fn conn(&self) -> &Writer {
         &self.writer
     }

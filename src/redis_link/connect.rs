@@ -108,7 +108,15 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
         return Some("Redis refused the database number at the end of its URL: use one that it has, such as 0".into());
     }
     if text.contains("unknown command") {
+        // The arguments, which follow, are keys and values.
+        let text = text.split(", with args").next().unwrap_or_default();
         return Some(format!("Redis does not know a command that is needed ({text}): it is too old, or renamed it"));
+    }
+    if text.contains("invalid peer certificate") {
+        return Some(format!(
+            "the certificate of the Redis server is not trusted ({text}): let the system trust the authority that signed \
+             it, or name that authority's file in the environment variable SSL_CERT_FILE"
+        ));
     }
     (error.kind() == ErrorKind::Parse).then(|| "what answers at the Redis URL does not speak Redis: correct it".into())
 }
@@ -124,9 +132,9 @@ pub(crate) fn misconfigured(outcome: Result<Vec<Value>, TierError>) -> Result<()
     refused.map_or(Ok(()), |(remedy, error)| Err(Error::configuration_because(remedy, error)))
 }
 
-/// What a Redis user needs to be allowed.
+/// What a Redis user needs to be allowed; `select` only where the URL names a database.
 const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +hset +hmget +hincrby +eval +evalsha +publish \
-                      +subscribe +unsubscribe +ping +select +client|setinfo";
+                      +subscribe +select";
 
 fn client(settings: &RedisSettings) -> Result<Client, Error> {
     let url = settings.url.trim();
@@ -149,7 +157,8 @@ fn client(settings: &RedisSettings) -> Result<Client, Error> {
         Error::configuration_because("the Redis URL cannot be used: write redis://user:password@host:6379/0", cause)
     };
     let info = url.into_connection_info().map_err(unusable)?;
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+    // Telling the server the library's name needs a right of its own, and servers before 7.2 do not know the command.
+    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
     let mut info = info.set_redis_settings(redis);
     if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
         info = info.set_tcp_settings(tcp_settings());

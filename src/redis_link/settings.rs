@@ -72,3 +72,15 @@ impl fmt::Debug for RedisSettings {
             .finish_non_exhaustive()
     }
 }
+
+impl From<&str> for RedisSettings {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<String> for RedisSettings {
+    fn from(url: String) -> Self {
+        Self::new(url)
+    }
+}

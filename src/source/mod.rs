@@ -3,8 +3,9 @@
 //! A source only reaches servers and reports what they say. Which server a read goes to, how long it waits and what an
 //! answer proves is decided above it, so that the simulator runs the same decisions as production.
 
-use crate::entry::Stamp;
 pub mod postgres;
+
+use crate::entry::Stamp;
 use crate::{Lsn, Position, Switch, Timeline};
 use std::future::Future;
 use std::time::Duration;
@@ -95,8 +96,15 @@ pub trait Source: Send + Sync + 'static {
     /// Begins a transaction on a server that must be the primary.
     fn begin(&self, node: NodeId, deadline: Instant) -> impl Future<Output = Result<Self::Tx, Fault>> + Send;
 
-    /// What became of transaction `xid` (`pg_xact_status`), asked of a server that must be the primary.
-    fn outcome(&self, node: NodeId, xid: u64) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+    /// What became of transaction `xid` (`pg_xact_status`), asked of a server that must be the primary and on
+    /// `timeline`, the one that the transaction began on: another timeline gives the same number to somebody else's
+    /// transaction. There the answer is a fault, [`FaultKind::Unproven`].
+    fn outcome(
+        &self,
+        node: NodeId,
+        xid: u64,
+        timeline: Timeline,
+    ) -> impl Future<Output = Result<Outcome, Fault>> + Send;
 
     /// Moves the primary's log by a few bytes, so that a tag read afterwards exceeds every token given out before.
     fn nudge(&self, node: NodeId) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -122,6 +130,9 @@ pub trait Transaction: Send + Sync + 'static {
 
     /// The connection, for the caller's statements.
     fn conn(&self) -> &Self::Conn;
+
+    /// The timeline that the transaction began on.
+    fn timeline(&self) -> Timeline;
 
     /// Commits, and reads the token behind the commit in the same round trip.
     fn commit(self, deadline: Instant) -> impl Future<Output = Committed> + Send;

@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 /// use highwater::tier::{Codec, CodecError};
 ///
 /// #[derive(Debug, Clone, Copy, Default)]
-/// struct Utf8;
+/// struct Json;
 ///
-/// impl Codec for Utf8 {
+/// impl Codec for Json {
 ///     const NAME: &'static str = "json";
 ///
 ///     fn encode<V: serde::Serialize>(&self, value: &V) -> Result<Vec<u8>, CodecError> {

@@ -22,6 +22,7 @@
 
 use crate::bytes::Reader;
 use crate::digest::{Digest, KEY_BYTES_MAX};
+use crate::repository::GROUPS_MAX;
 use crate::{Lsn, Origin, Position, Stamp, Timeline};
 use crate::{entry, entry::Rank};
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -40,9 +41,6 @@ const MARKER: u8 = 3;
 
 const HAS_UPPER: u8 = 1;
 const ON_PRIMARY: u8 = 2;
-
-/// The most groups that one entry names; one with more is not shared.
-pub(crate) const GROUPS_MAX: usize = 64;
 
 /// The longest canonical key: the name of the cache with its length, and the key.
 const CANONICAL_KEY_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 2;
@@ -70,32 +68,15 @@ pub(crate) struct Contents<'a> {
     pub(crate) payload: Option<&'a [u8]>,
 }
 
-/// Sixteen bytes that seal envelopes.
-///
-/// With the public key the seal finds damage. With a secret one, which all instances share, it also refuses what was
-/// written by somebody who can reach the Redis server but does not know the key.
-#[derive(Clone, Copy)]
-pub(crate) struct SealKey([u8; 16]);
+/// The key of the seal. It is public: the seal finds damage and what was put at another address, not forgery. Whoever can
+/// write to the Redis server is trusted with what it answers.
+const SEAL_KEY: [u8; 16] = *b"highwater seal 1";
 
-impl SealKey {
-    pub(crate) const PUBLIC: Self = Self(*b"highwater seal 1");
-
-    pub(crate) const fn secret(key: [u8; 16]) -> Self {
-        Self(key)
-    }
-
-    fn seal(&self, history: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
-        let mut hasher = SipHasher24::new_with_key(&self.0);
-        hasher.write(&history.to_be_bytes());
-        hasher.write(bytes);
-        hasher.finish128().as_u128().to_be_bytes()
-    }
-}
-
-impl std::fmt::Debug for SealKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealKey")
-    }
+fn seal_of(history: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
+    let mut hasher = SipHasher24::new_with_key(&SEAL_KEY);
+    hasher.write(&history.to_be_bytes());
+    hasher.write(bytes);
+    hasher.finish128().as_u128().to_be_bytes()
 }
 
 /// What an envelope must fit to be sealed or opened.
@@ -103,12 +84,11 @@ impl std::fmt::Debug for SealKey {
 pub(crate) struct Limits {
     /// The most bytes of one payload.
     pub(crate) payload_bytes_max: usize,
-    pub(crate) seal_key: SealKey,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { payload_bytes_max: 1 << 20, seal_key: SealKey::PUBLIC }
+        Self { payload_bytes_max: 1 << 20 }
     }
 }
 
@@ -137,7 +117,7 @@ pub(crate) enum Unusable {
     TooLong,
     /// Truncated, or not an envelope.
     Malformed,
-    /// The seal does not fit the bytes, the address or the key of this instance.
+    /// The seal does not fit the bytes or the address.
     Damaged,
     /// Written by a release with another format.
     OtherVersion,
@@ -180,7 +160,7 @@ pub(crate) fn seal(contents: &Contents<'_>, lies: &Expected<'_>, limits: &Limits
     bytes.extend_from_slice(lies.key);
     contents.groups.iter().for_each(|group| bytes.extend_from_slice(group.as_bytes()));
     bytes.extend_from_slice(payload);
-    let seal = limits.seal_key.seal(lies.history, &bytes);
+    let seal = seal_of(lies.history, &bytes);
     bytes.extend_from_slice(&seal);
     Ok(bytes)
 }
@@ -211,7 +191,7 @@ pub(crate) fn open<'a>(bytes: &'a [u8], lies: &Expected<'_>, limits: &Limits) ->
     }
     let (sealed, seal) = bytes.split_last_chunk::<SEAL_BYTES>().ok_or(Unusable::Malformed)?;
     let contents = body(sealed, &header, lies)?;
-    if limits.seal_key.seal(lies.history, sealed) != *seal {
+    if seal_of(lies.history, sealed) != *seal {
         return Err(Unusable::Damaged);
     }
     contents
@@ -259,7 +239,8 @@ fn body<'a>(
     }))
 }
 
-/// The Admit rule on stored bytes, marker or entry on either side: whether `incoming` takes the place of `present`.
+/// The Admit rule on stored bytes, marker or entry on either side: whether `incoming` takes the place of `present`, which
+/// is empty where nothing is.
 ///
 /// Where `present` cannot be compared (damaged, another format, another timeline) it gives way: it could never answer at
 /// this address, so it must not occupy it. An `incoming` that cannot be compared is refused. `rule.lua` says the same.

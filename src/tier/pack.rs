@@ -1,7 +1,7 @@
 //! How entries of one cache become envelopes, and back.
 
 use super::codec::Codec;
-use super::envelope::{Contents, Expected, Limits, Unsealable, Unusable, open, seal};
+use super::envelope::{Contents, Expected, Limits, Unusable, open, seal};
 use crate::Stamp;
 use crate::digest::Digest;
 use crate::entry::{Entry, Life};
@@ -30,14 +30,9 @@ pub(crate) struct Unpacked<V> {
     pub(crate) groups: Vec<Digest>,
 }
 
-/// Why an entry cannot be shared.
+/// An entry that cannot be shared: the codec cannot write it, or it is larger than the shared tier takes.
 #[derive(Debug)]
-pub(crate) enum Unfit {
-    /// The codec cannot write it.
-    Unwritable,
-    /// It is larger than the shared tier takes.
-    Unsealable(Unsealable),
-}
+pub(crate) struct Unfit;
 
 /// Packs values of one type with one codec.
 pub(crate) struct Packing<V, C> {
@@ -63,7 +58,7 @@ impl<V, C: Codec> Packing<V, C> {
 impl<V: Serialize + DeserializeOwned, C: Codec> Packer<V> for Packing<V, C> {
     fn seal(&self, key: &[u8], entry: &Entry<V>, groups: &[Digest]) -> Result<Vec<u8>, Unfit> {
         let encoded = entry.value.as_deref().map(|value| self.codec.encode(value)).transpose();
-        let payload = encoded.map_err(|_| Unfit::Unwritable)?;
+        let payload = encoded.map_err(|_| Unfit)?;
         let contents = Contents {
             stamp: entry.stamp,
             filled_unix_ms: entry.life.filled_ms,
@@ -72,7 +67,7 @@ impl<V: Serialize + DeserializeOwned, C: Codec> Packer<V> for Packing<V, C> {
             payload: payload.as_deref(),
         };
         let lies = Expected { history: entry.history, key, type_fingerprint: self.fingerprint };
-        seal(&contents, &lies, &self.limits).map_err(Unfit::Unsealable)
+        seal(&contents, &lies, &self.limits).map_err(|_| Unfit)
     }
 
     fn open(&self, envelope: &[u8], key: &[u8], history: u64) -> Result<Option<Unpacked<V>>, Unusable> {

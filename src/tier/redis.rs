@@ -102,3 +102,7 @@ impl SharedTier for RedisTier {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod tests;

@@ -2,9 +2,7 @@
 //! checker would notice.
 
 use highwater::memory;
-use highwater::source::{
-    Ask, Committed, Fault, Lease, NodeId, NodeInfo, Outcome, Probe, Source, Transaction,
-};
+use highwater::source::{Ask, Committed, Fault, Lease, NodeId, NodeInfo, Outcome, Probe, Source, Transaction};
 use highwater::{Lsn, Origin, Position, Stamp, Timeline};
 use tokio::time::Instant;
 

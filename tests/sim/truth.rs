@@ -61,7 +61,9 @@ impl Truth {
         for op in history.ops() {
             let committed = self.committed.contains_key(&op.id.0);
             match op.finished {
-                Some((_, Outcome::RolledBack)) if committed => lies.push(format!("told rolled back, and committed: {op}")),
+                Some((_, Outcome::RolledBack)) if committed => {
+                    lies.push(format!("told rolled back, and committed: {op}"))
+                }
                 Some((_, Outcome::Committed { .. })) if !committed => {
                     lies.push(format!("told committed, and never was: {op}"));
                 }

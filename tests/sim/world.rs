@@ -7,8 +7,8 @@ use highwater::memory::{self, Cluster, Delivery, Fate, Line, Network, Shared, St
 use highwater::source::Fault;
 use highwater::testkit::history::{Recorder, SessionId};
 use highwater::{Cache, Highwater, Repository, Settings, Token};
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -150,7 +150,8 @@ impl World {
             ..Settings::default()
         };
         let edge = Edge { inner: self.source(instance as u64), cluster: self.cluster.clone(), mutant };
-        let mut builder = Highwater::over(edge).settings(settings).world(plan.seed ^ instance as u64, 1_700_000_000_000);
+        let mut builder =
+            Highwater::over(edge).settings(settings).world(plan.seed ^ instance as u64, 1_700_000_000_000);
         let shared = self.shared.client(instance);
         if plan.shared {
             builder = builder.shared_tier(shared.clone());

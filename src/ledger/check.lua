@@ -1,0 +1,16 @@
+-- Uses every right that the scripts of the log need and changes nothing, so that a missing one is found at the start
+-- (after log.lua).
+--
+-- KEYS[1]  the log
+-- KEYS[2]  an address at which nothing can lie
+-- ARGV[1]  the channel
+-- ARGV[2]  the id of a new log, should one have to be begun
+-- ARGV[3]  the body of a heartbeat, opaque
+
+local log = open(KEYS[1], ARGV[2])
+redis.call('HSET', KEYS[1], 'id', log.id)
+redis.call('HINCRBY', KEYS[1], 'seq', 0)
+redis.call('GET', KEYS[2])
+redis.call('SET', KEYS[2], '', 'XX', 'PX', 1)
+redis.call('PUBLISH', ARGV[1], frame(log) .. ARGV[3])
+return 0

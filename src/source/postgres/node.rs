@@ -1,0 +1,145 @@
+//! One server: its pool, its connection for the monitor, and what is remembered about it.
+
+use super::super::{Fault, FaultKind, NodeInfo};
+use super::dial::{Dial, Dialer};
+use super::held::Held;
+use super::link::{Link, Own};
+use super::lock;
+use super::sqlstate::{self, Author};
+use super::standing::{self, Confirmed, Place, Reading, Receiver, Run};
+use crate::{Switch, Timeline};
+use deadpool::managed::{Pool, PoolError, TimeoutType, Timeouts};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::{Error, Row};
+
+/// One configured server.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) info: NodeInfo,
+    pub(super) dial: Arc<Dial>,
+    pub(super) pool: Pool<Dialer>,
+    /// The longest that one statement may take.
+    pub(super) operation_timeout: Duration,
+    /// The cluster that all servers must belong to: configured, or that of the first primary that answered.
+    pub(super) cluster: Arc<OnceLock<u64>>,
+    /// Up to where this server's replay was confirmed to lie on a timeline.
+    pub(super) confirmed: Mutex<Option<Confirmed>>,
+    /// The connection of the monitor: outside the pool, so that an exhausted pool does not blind it.
+    pub(super) side: tokio::sync::Mutex<Option<Link>>,
+    /// Where the ancestors of this server's timelines ended, as far as was learned. One per promotion seen.
+    pub(super) switches: Mutex<BTreeMap<Timeline, Vec<Switch>>>,
+}
+
+impl Node {
+    pub(super) fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    pub(super) fn fault(&self, kind: FaultKind, text: impl Into<String>) -> Fault {
+        Fault::new(kind, self.name(), text)
+    }
+
+    /// A fault of one of our own statements.
+    pub(super) fn own_fault(&self, doing: &str, error: Error) -> Fault {
+        sqlstate::fault(self.name(), Author::Us, doing, error)
+    }
+
+    /// When a statement that begins now must have ended.
+    pub(super) fn limit(&self, deadline: Instant) -> Instant {
+        deadline.min(self.bound())
+    }
+
+    /// The same for operations that bring no deadline.
+    pub(super) fn bound(&self) -> Instant {
+        Instant::now() + self.operation_timeout
+    }
+
+    /// Borrows a connection of the pool. Dropped, nothing is held.
+    pub(super) async fn acquire(&self, deadline: Instant) -> Result<Held, Fault> {
+        let left = Some(deadline.saturating_duration_since(Instant::now()));
+        let timeouts = Timeouts { wait: left, create: left, recycle: left };
+        // The inner limits tell an exhausted pool from a server that does not answer; the outer one covers their sum.
+        let borrowed = timeout_at(deadline, self.pool.timeout_get(&timeouts)).await;
+        let link = match borrowed {
+            Ok(Ok(link)) => link,
+            Ok(Err(PoolError::Backend(fault))) => return Err(fault),
+            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => {
+                return Err(self.fault(FaultKind::Busy, "every connection of the pool is in use"));
+            }
+            Ok(Err(PoolError::Closed)) => return Err(self.fault(FaultKind::Down, "the pool is closed")),
+            Ok(Err(_)) | Err(_) => return Err(self.fault(FaultKind::TimedOut, "connecting took too long")),
+        };
+        self.check_cluster(&link.run, !link.is_standby())?;
+        Ok(Held::new(link))
+    }
+
+    /// Refuses a server of another cluster.
+    ///
+    /// Until a primary has answered, nobody knows which cluster is meant; nor is there a history yet that anything
+    /// could be cached in.
+    pub(super) fn check_cluster(&self, run: &Run, primary: bool) -> Result<(), Fault> {
+        let found = run.system_identifier;
+        let expected =
+            if primary { *self.cluster.get_or_init(|| found) } else { *self.cluster.get().unwrap_or(&found) };
+        if expected == found {
+            return Ok(());
+        }
+        let text = format!("the server belongs to cluster {found}, and the others to {expected}");
+        Err(self.fault(FaultKind::Foreign, text))
+    }
+
+    /// Waits for exchanges with the server, bounded. Work that is given up leaves the link marked as in use.
+    pub(super) async fn within<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Result<T, Fault> {
+        timeout_at(deadline, work).await.map_err(|_| self.fault(FaultKind::TimedOut, "no answer in time"))
+    }
+
+    /// Reads the position, bounded, and remembers it with the connection.
+    pub(super) async fn read_place(&self, link: &Link, deadline: Instant) -> Result<Place, Fault> {
+        let asked = Instant::now();
+        link.begin();
+        let (position, receiver) =
+            self.within(deadline, futures_util::future::join(link.own(Own::Position), receiver(link))).await?;
+        if sqlstate::is_clean(&position) && receiver.as_ref().is_none_or(sqlstate::is_clean) {
+            link.end();
+        }
+        self.place(link, position, receiver, asked)
+    }
+
+    /// What a position that was read proves; remembers it with the connection where that is one server's for good.
+    pub(super) fn place(
+        &self,
+        link: &Link,
+        position: Result<Row, Error>,
+        receiver: Option<Result<Row, Error>>,
+        asked: Instant,
+    ) -> Result<Place, Fault> {
+        let fault = |error| self.own_fault("reading the position", error);
+        let row = position.map_err(fault)?;
+        let reading = Reading::of(&row).map_err(fault)?;
+        let run = if link.is_pooled() { Run::of(&row, 3).map_err(fault)? } else { link.run };
+        if link.is_pooled() {
+            self.check_cluster(&run, !reading.standby)?;
+        }
+        let place = if reading.standby {
+            let receiver = match receiver {
+                Some(row) => Receiver::of(&row.map_err(fault)?).map_err(fault)?,
+                None => return Err(self.fault(FaultKind::Unproven, "a primary became a standby under its connection")),
+            };
+            let mut confirmed = lock(&self.confirmed);
+            standing::on_standby(self.name(), reading, link.layout, receiver, run, &mut confirmed)?
+        } else {
+            standing::on_primary(self.name(), reading, link.layout)?
+        };
+        link.learn(place, reading.standby, asked);
+        Ok(place)
+    }
+}
+
+/// Asks a standby about its WAL receiver; nothing is sent on a primary's own connection.
+pub(super) async fn receiver(link: &Link) -> Option<Result<Row, Error>> {
+    if link.is_standby() || link.is_pooled() { Some(link.own(Own::Receiver).await) } else { None }
+}

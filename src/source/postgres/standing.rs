@@ -1,0 +1,290 @@
+//! Where a server stands: what its own statements say, and which position that proves.
+
+use super::super::{Fault, FaultKind};
+use super::sqlstate::{self, Author};
+use crate::{Lsn, Origin, Timeline, WalLayout};
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Error, Row};
+
+/// One unbroken run of a server: a position may be remembered within it and no longer.
+///
+/// The start of the postmaster is not enough: after the crash of a backend the postmaster lives on, and a standby
+/// replays again from its last restart point, perhaps along another timeline. Its startup process is then a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    pub(super) system_identifier: u64,
+    /// `pg_postmaster_start_time()`, in microseconds.
+    started: i64,
+    /// Start of the process that replays, in microseconds; `None` on a primary, or for lack of `pg_read_all_stats`.
+    recovery_started: Option<i64>,
+}
+
+/// The columns of [`Run`], for statements that tell it.
+macro_rules! run_columns {
+    () => {
+        "(pg_control_system()).system_identifier, \
+         (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8, \
+         (select (extract(epoch from backend_start) * 1000000)::int8 from pg_stat_activity \
+          where backend_type = 'startup' limit 1)"
+    };
+}
+
+/// The columns that every statement about the position begins with. Recovery is asked about once, in a subquery that
+/// cannot be folded in: asked twice, a promotion in between would pass a primary's position off as a standby's.
+macro_rules! position_columns {
+    () => {
+        "select r, \
+         case when r then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end, \
+         case when r then null else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end"
+    };
+}
+
+macro_rules! from_recovery {
+    () => {
+        " from (select pg_is_in_recovery() as r offset 0) as server"
+    };
+}
+
+pub(super) const RUN_COLUMNS: &str = run_columns!();
+pub(super) const FROM_RECOVERY: &str = from_recovery!();
+pub(super) const POSITION: &str = concat!(position_columns!(), from_recovery!());
+pub(super) const POSITION_AND_RUN: &str = concat!(position_columns!(), ", ", run_columns!(), from_recovery!());
+pub(super) const RUN: &str = concat!(
+    "select ",
+    run_columns!(),
+    ", wal_block_size, bytes_per_wal_segment, current_setting('server_version_num')::int4, pg_is_in_recovery() ",
+    "from pg_control_init()"
+);
+pub(super) const RECEIVER: &str =
+    "select pid, status, received_tli from (select) as one left join pg_stat_wal_receiver on true";
+
+/// Where the primary's log ends now: at or above every commit that it has acknowledged.
+///
+/// The insert position, because flush and write may lie below a commit made with `synchronous_commit = off`. It fails
+/// with 55000 on a standby.
+pub(super) const LOG_END: &str = "select lsn, substr(pg_walfile_name(lsn), 1, 8), \
+    (pg_control_system()).system_identifier \
+    from (select pg_current_wal_insert_lsn() as lsn offset 0) as log";
+
+/// At or above everything that statements before this one saw.
+///
+/// On a standby a commit is visible before the replay position says so, while its record is still being applied; but a
+/// record is applied only after it was received, so the greater of both covers it. That holds for a record that came
+/// through the stream; hence the receiver must be seen streaming *before* the positions are read (the inner query):
+/// then a record that came from a file earlier was applied to its end. And seen after them on the same timeline, or
+/// the number could be counted on the next one. On the primary the insert position covers every commit, since a commit
+/// is in the log before it is visible.
+pub(super) const UPPER: &str = "select r, streams, \
+    case when r then greatest(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()) else pg_current_wal_insert_lsn() end, \
+    (select received_tli from pg_stat_wal_receiver where status = 'streaming') \
+    from (select pg_is_in_recovery() as r, \
+    (select received_tli from pg_stat_wal_receiver where status = 'streaming') as streams offset 0) as server";
+
+/// What a server says of its role and position, raw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reading {
+    pub(super) standby: bool,
+    /// The replay position of a standby, the flush position of a primary.
+    pub(super) lsn: Lsn,
+    /// The timeline that a primary writes.
+    pub(super) timeline: Option<Timeline>,
+}
+
+impl Reading {
+    pub(super) fn of(row: &Row) -> Result<Self, Error> {
+        Ok(Self { standby: row.try_get(0)?, lsn: lsn(row, 1)?, timeline: timeline(row, 2)? })
+    }
+}
+
+impl Run {
+    /// Reads the three columns from `first` on.
+    pub(super) fn of(row: &Row, first: usize) -> Result<Self, Error> {
+        Ok(Self {
+            system_identifier: row.try_get::<_, i64>(first)?.cast_unsigned(),
+            started: row.try_get(first + 1)?,
+            recovery_started: row.try_get(first + 2)?,
+        })
+    }
+}
+
+/// An LSN of a row; a standby that has replayed nothing, has none.
+pub(super) fn lsn(row: &Row, column: usize) -> Result<Lsn, Error> {
+    let lsn: Option<PgLsn> = row.try_get(column)?;
+    Ok(lsn.map_or(Lsn::ZERO, |lsn| Lsn::new(u64::from(lsn))))
+}
+
+/// A timeline in the eight hexadecimal digits that the name of a log file begins with.
+pub(super) fn timeline(row: &Row, column: usize) -> Result<Option<Timeline>, Error> {
+    let digits: Option<&str> = row.try_get(column)?;
+    Ok(digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).map(Timeline))
+}
+
+/// What a standby says of its WAL receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Receiver {
+    /// It streams this timeline.
+    Streaming(Timeline),
+    /// There is one, and the role may not look at it.
+    Hidden,
+    /// There is none, or it waits: replay may go on from files, perhaps along another timeline.
+    Absent,
+}
+
+impl Receiver {
+    pub(super) fn of(row: &Row) -> Result<Self, Error> {
+        let (pid, status, timeline): (Option<i32>, Option<&str>, Option<i32>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(match (pid, status, timeline) {
+            (None, ..) => Self::Absent,
+            (Some(_), Some("streaming"), Some(timeline)) => Self::Streaming(Timeline(timeline.cast_unsigned())),
+            (Some(_), Some(_), _) => Self::Absent,
+            (Some(_), None, _) => Self::Hidden,
+        })
+    }
+}
+
+/// The highest replay position that was confirmed to lie on a timeline, in one run of one standby.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Confirmed {
+    run: Run,
+    pub(super) timeline: Timeline,
+    pub(super) replay: Lsn,
+}
+
+/// A position that is proven: everything at or below it is visible to statements sent afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) timeline: Timeline,
+    pub(super) tag: Lsn,
+    pub(super) origin: Origin,
+}
+
+/// The position that a primary's reading proves.
+///
+/// A commit is flushed before it is visible, so a flush position that *equals* a token proves nothing: hence one byte
+/// less, and less after flooring, or a position past a page header would keep what it must give up.
+pub(super) fn on_primary(node: &str, reading: Reading, layout: WalLayout) -> Result<Place, Fault> {
+    let timeline = reading
+        .timeline
+        .ok_or_else(|| Fault::new(FaultKind::Unproven, node, "the primary did not tell its timeline"))?;
+    Ok(Place { timeline, tag: layout.normalize(reading.lsn).just_below(), origin: Origin::Primary })
+}
+
+/// The position that a standby's reading proves, given what was asked *after* it about the WAL receiver.
+///
+/// A standby cannot be asked which timeline it has replayed; its receiver tells which one it streams, and the startup
+/// process streams only timelines that its replay position lies on. Asked in the other order the standby could move
+/// to timeline 2 in between, and a position of timeline 2 labelled 1 would satisfy the token of a write that timeline
+/// 1 lost. A receiver that is not streaming proves nothing, since replay may meanwhile read files of another timeline.
+/// Then the position counts up to where it was confirmed earlier: replay only moves forward within a run, so that
+/// much of the old timeline is there whatever followed it.
+pub(super) fn on_standby(
+    node: &str,
+    reading: Reading,
+    layout: WalLayout,
+    receiver: Receiver,
+    run: Run,
+    memory: &mut Option<Confirmed>,
+) -> Result<Place, Fault> {
+    let replay = layout.normalize(reading.lsn);
+    let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
+    let known = memory.filter(|known| known.run == run && run.recovery_started.is_some());
+    match (receiver, known) {
+        (Receiver::Streaming(timeline), _) => {
+            // Answers of several connections may arrive out of order: the memory keeps the most.
+            if known.is_none_or(|known| (known.timeline, known.replay) < (timeline, replay)) {
+                *memory = Some(Confirmed { run, timeline, replay });
+            }
+            Ok(place(timeline, replay))
+        }
+        (Receiver::Hidden, _) => Err(Fault::new(
+            FaultKind::Misconfigured,
+            node,
+            "the role may not see pg_stat_wal_receiver, so the standby's timeline cannot be confirmed: \
+             GRANT pg_read_all_stats TO the role",
+        )),
+        (Receiver::Absent, Some(known)) => Ok(place(known.timeline, replay.min(known.replay))),
+        (Receiver::Absent, None) => Err(Fault::new(
+            FaultKind::Unproven,
+            node,
+            "the standby does not stream, and its timeline was not confirmed earlier in this run",
+        )),
+    }
+}
+
+/// The upper bound in an answer to [`UPPER`], for a load that was placed at `place`.
+///
+/// Floored, like tokens and tags: no commit ends inside a page header, so the floored position is as much of an upper
+/// bound as the raw one; and the raw one would be above every tag of an idle cluster for many seconds.
+pub(super) fn upper(node: &str, row: &Row, place: Place, layout: WalLayout) -> Result<Lsn, Fault> {
+    let fault = |error| sqlstate::fault(node, Author::Us, "reading the upper bound", error);
+    let standby: bool = row.try_get(0).map_err(fault)?;
+    if standby != (place.origin == Origin::Standby) {
+        return Err(Fault::new(FaultKind::WrongRole, node, "the standby was promoted during the load"));
+    }
+    for column in [1, 3] {
+        let streams: Option<i32> = row.try_get(column).map_err(fault)?;
+        if standby && streams.map(i32::cast_unsigned) != Some(place.timeline.0) {
+            let text = "a standby that does not stream its timeline cannot tell an upper bound of what it shows";
+            return Err(Fault::new(FaultKind::Unproven, node, text));
+        }
+    }
+    Ok(layout.normalize(lsn(row, 2).map_err(fault)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN_ONE: Run = Run { system_identifier: 7, started: 1, recovery_started: Some(1) };
+
+    fn replayed(lsn: u64) -> Reading {
+        Reading { standby: true, lsn: Lsn::new(lsn), timeline: None }
+    }
+
+    fn stand(lsn: u64, receiver: Receiver, run: Run, memory: &mut Option<Confirmed>) -> Result<(u32, u64), FaultKind> {
+        on_standby("s", replayed(lsn), WalLayout::DEFAULT, receiver, run, memory)
+            .map(|place| (place.timeline.0, place.tag.offset()))
+            .map_err(|fault| fault.kind)
+    }
+
+    #[test]
+    fn the_tag_of_a_primary_is_floored_first_and_lowered_then() {
+        let flushed = |lsn| Reading { standby: false, lsn: Lsn::new(lsn), timeline: Some(Timeline(1)) };
+        let tag = |lsn| on_primary("p", flushed(lsn), WalLayout::DEFAULT).unwrap().tag.offset();
+        assert_eq!(tag(0xD00_2018), 0xD00_1FFF, "24 bytes past a page start");
+        assert_eq!(tag(0xD00_0028), 0xCFF_FFFF, "40 bytes past a segment start");
+        assert_eq!(tag(0xD00_3000 + 100), 0xD00_3000 + 99);
+    }
+
+    #[test]
+    fn without_a_stream_only_what_was_confirmed_counts() {
+        let one = Receiver::Streaming(Timeline(1));
+        let mut memory = None;
+        assert_eq!(stand(20_000, Receiver::Absent, RUN_ONE, &mut memory), Err(FaultKind::Unproven));
+        assert_eq!(stand(20_000, one, RUN_ONE, &mut memory), Ok((1, 20_000)));
+        assert_eq!(
+            stand(30_000, Receiver::Absent, RUN_ONE, &mut memory),
+            Ok((1, 20_000)),
+            "30,000 may lie on timeline 2"
+        );
+        assert_eq!(stand(19_000, one, RUN_ONE, &mut memory), Ok((1, 19_000)), "an answer that was overtaken");
+        assert_eq!(stand(30_000, Receiver::Absent, RUN_ONE, &mut memory), Ok((1, 20_000)));
+        assert_eq!(stand(31_000, Receiver::Streaming(Timeline(2)), RUN_ONE, &mut memory), Ok((2, 31_000)));
+        assert_eq!(stand(32_000, Receiver::Absent, RUN_ONE, &mut memory), Ok((2, 31_000)));
+        assert_eq!(stand(32_000, Receiver::Hidden, RUN_ONE, &mut memory), Err(FaultKind::Misconfigured));
+    }
+
+    #[test]
+    fn nothing_is_remembered_over_a_restart_of_recovery() {
+        let mut memory = None;
+        assert_eq!(stand(20_000, Receiver::Streaming(Timeline(1)), RUN_ONE, &mut memory), Ok((1, 20_000)));
+        for run in [
+            Run { started: 2, ..RUN_ONE },
+            Run { recovery_started: Some(2), ..RUN_ONE },
+            Run { recovery_started: None, ..RUN_ONE },
+        ] {
+            assert_eq!(stand(20_000, Receiver::Absent, run, &mut memory), Err(FaultKind::Unproven), "{run:?}");
+        }
+    }
+}

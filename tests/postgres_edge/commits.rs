@@ -1,0 +1,161 @@
+//! Commits: one verdict for every way that they can end.
+
+use crate::{PRIMARY, Result, builder, cluster, source, within};
+use highwater::source::postgres::{Postgres, PostgresNode};
+use highwater::source::{Committed, FaultKind, Outcome, Source, Transaction};
+use highwater::testkit::Proxy;
+use highwater::{Position, Timeline};
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn a_commit_tells_a_token_that_covers_it() -> Result {
+    let cluster = cluster(0).await?;
+    let source = source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    assert_eq!(tx.timeline(), Timeline(1));
+    assert_eq!(tx.conn().execute("update t set v = 'new' where id = 1", &[]).await?, 1);
+    tx.conn().execute_typed("savepoint s", &[]).await?;
+    tx.conn().execute("update t set v = 'other'", &[]).await?;
+    tx.conn().execute_typed("rollback to s", &[]).await?;
+    assert!(tx.conn().execute("commit", &[]).await.unwrap_err().is_refused());
+    let Committed::Done { token } = tx.commit(within(5_000)).await else { panic!("not committed") };
+    let after = cluster.primary().insert_lsn().await?;
+    assert!(token.lsn.offset() <= u64::from(after));
+    assert_eq!(token.timeline, Timeline(1));
+    assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("new"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_isolation_level_may_follow_begin() -> Result {
+    let cluster = cluster(0).await?;
+    let source = source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("set transaction isolation level serializable", &[]).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    assert!(matches!(tx.commit(within(5_000)).await, Committed::Done { .. }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn commit_of_an_aborted_transaction_is_a_roll_back() -> Result {
+    let cluster = cluster(0).await?;
+    let source = source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    tx.conn().execute("select 1 / 0", &[]).await.unwrap_err();
+    let committed = tx.commit(within(5_000)).await;
+    assert!(matches!(&committed, Committed::RolledBack(fault) if fault.kind == FaultKind::Statement), "{committed:?}");
+    assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("old"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deferred_constraint_fails_the_commit() -> Result {
+    let cluster = cluster(0).await?;
+    cluster.primary().execute("create table d (id int unique deferrable initially deferred)").await?;
+    let source = source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("insert into d values (1), (1)", &[]).await?;
+    let committed = tx.commit(within(5_000)).await;
+    let Committed::RolledBack(fault) = committed else { panic!("{committed:?}") };
+    assert!(fault.to_string().contains("23505"), "{fault}");
+    assert!(!fault.to_string().contains("(1)"), "no values: {fault}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_statement_that_was_given_up_rolls_back() -> Result {
+    let cluster = cluster(0).await?;
+    let source = builder(&cluster).operation_timeout(Duration::from_millis(300)).build()?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    assert!(tx.conn().execute("select pg_sleep(5)", &[]).await.unwrap_err().is_timeout());
+    assert!(matches!(tx.commit(within(5_000)).await, Committed::RolledBack(_)));
+    assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("old"));
+    Ok(())
+}
+
+async fn through(proxy: &Proxy) -> Result<Postgres> {
+    let url = format!("{}?sslmode=disable", proxy.postgres_url());
+    let source = Postgres::builder().node(PostgresNode::new(url)).build()?;
+    source.probe(PRIMARY).await?;
+    Ok(source)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_leaves_a_number_to_ask_about() -> Result {
+    let cluster = cluster(0).await?;
+    let proxy = Proxy::start(cluster.primary().address()).await?;
+    let source = through(&proxy).await?;
+    // The commit takes effect, and its answer is lost.
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'kept'", &[]).await?;
+    proxy.cut_replies_after(b"COMMIT");
+    let Committed::Unknown { xid: Some(xid), fault } = tx.commit(within(5_000)).await else { panic!("known") };
+    assert_eq!(fault.kind, FaultKind::Down, "{fault}");
+    proxy.heal().await?;
+    assert_eq!(settled(&source, xid).await?, Outcome::Committed);
+    // The commit never arrives.
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'lost'", &[]).await?;
+    proxy.cut_before(b"COMMIT");
+    let Committed::Unknown { xid: Some(xid), .. } = tx.commit(within(5_000)).await else { panic!("known") };
+    proxy.heal().await?;
+    assert_eq!(settled(&source, xid).await?, Outcome::Aborted);
+    assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("kept"));
+    // Nothing was written, so nothing is unknown.
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().query("select 1", &[]).await?;
+    proxy.cut_replies_after(b"COMMIT");
+    let committed = tx.commit(within(5_000)).await;
+    assert!(matches!(committed, Committed::RolledBack(_)), "{committed:?}");
+    assert_eq!(source.outcome(PRIMARY, 4_000_000_000, Timeline(1)).await?, Outcome::Forgotten);
+    assert_eq!(source.outcome(PRIMARY, xid, Timeline(2)).await.unwrap_err().kind, FaultKind::Unproven);
+    Ok(())
+}
+
+async fn settled(source: &Postgres, xid: u64) -> Result<Outcome> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match source.outcome(PRIMARY, xid, Timeline(1)).await {
+            Ok(Outcome::InProgress) | Err(_) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_is_unknown_at_its_deadline() -> Result {
+    let cluster = cluster(0).await?;
+    let source = source(&cluster).await?;
+    cluster.primary().configure("synchronous_standby_names", "nosuch").await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    let begun = Instant::now();
+    let committed = tx.commit(within(300)).await;
+    let Committed::Unknown { xid: Some(xid), fault } = committed else { panic!("{committed:?}") };
+    assert_eq!(fault.kind, FaultKind::TimedOut);
+    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    cluster.primary().configure("synchronous_standby_names", "").await?;
+    // The request to cancel ends only the wait for the standby: it did commit.
+    assert_eq!(settled(&source, xid).await?, Outcome::Committed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_that_is_ended_before_commit_rolls_back() -> Result {
+    let cluster = cluster(0).await?;
+    let source = source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    cluster.primary().terminate_backends().await?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let committed = tx.commit(within(5_000)).await;
+    assert!(matches!(&committed, Committed::RolledBack(fault) if fault.kind == FaultKind::Down), "{committed:?}");
+    let _: Position = crate::write(&source, "next").await?;
+    Ok(())
+}
