@@ -127,7 +127,14 @@ impl World {
         let weak = Arc::downgrade(self);
         let dice = Mutex::new(self.plan.dice(2_000 + part));
         self.cluster.source_over(Network::new(move |_, step| match weak.upgrade() {
-            Some(world) => world.fate(&mut dice.lock().unwrap(), matches!(step, Step::Acknowledge | Step::Commit)),
+            Some(world) => {
+                let dear = matches!(step, Step::Acknowledge | Step::Commit);
+                match world.fate(&mut dice.lock().unwrap(), dear) {
+                    // Time stands still while anybody can go on, so what asks without end must take some.
+                    Fate::Pass(time) if matches!(step, Step::Probe | Step::Connect) => Fate::Pass(time.max(Duration::from_millis(1))),
+                    fate => fate,
+                }
+            }
             None => Fate::Pass(Duration::ZERO),
         }))
     }
