@@ -131,7 +131,9 @@ impl World {
                 let dear = matches!(step, Step::Acknowledge | Step::Commit);
                 match world.fate(&mut dice.lock().unwrap(), dear) {
                     // Time stands still while anybody can go on, so what asks without end must take some.
-                    Fate::Pass(time) if matches!(step, Step::Probe | Step::Connect) => Fate::Pass(time.max(Duration::from_millis(1))),
+                    Fate::Pass(time) if matches!(step, Step::Probe | Step::Connect) => {
+                        Fate::Pass(time.max(Duration::from_millis(1)))
+                    }
                     fate => fate,
                 }
             }
