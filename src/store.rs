@@ -88,6 +88,7 @@ impl<S: Source> Store<S> {
     }
 
     pub(crate) async fn close(&self) {
+        self.epochs.end();
         self.tasks.close().await;
     }
 

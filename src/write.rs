@@ -232,6 +232,9 @@ struct Case {
 async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
     let until = Instant::now() + store.fleet.settings.resolve_time_max;
     let mut retracted = false;
+    // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same.
+    let known = Position { timeline: case.begun_on, lsn: store.epochs.high_water().insert() };
+    retract(store, known, case.names.clone()).await;
     while Instant::now() < until && store.check_open().is_ok() {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
