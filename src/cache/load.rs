@@ -155,12 +155,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let epoch = self.store.epochs.current().clone();
         let answers = |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None }, &epoch).is_ok();
+        // First, so that whoever is answered finds it there the next time.
+        self.local.admit(key.clone(), &entry, self.clock().now_ms());
         let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
-        let landed = flight.land_if(answers, landing);
-        if landed {
-            self.local.admit(key.clone(), &entry, self.clock().now_ms());
-        }
-        landed
+        flight.land_if(answers, landing)
     }
 
     /// What the shared tier holds of these names, as far as it meets the demand. Its errors are misses.
