@@ -85,8 +85,8 @@ impl Source for Edge {
         Ok(EdgeTx { inner: self.inner.begin(node, deadline).await?, from: self.clone(), node })
     }
 
-    async fn outcome(&self, node: NodeId, xid: u64) -> Result<Outcome, Fault> {
-        self.inner.outcome(node, xid).await
+    async fn outcome(&self, node: NodeId, xid: u64, timeline: Timeline) -> Result<Outcome, Fault> {
+        self.inner.outcome(node, xid, timeline).await
     }
 
     async fn nudge(&self, node: NodeId) -> Result<(), Fault> {
@@ -124,6 +124,10 @@ impl Transaction for EdgeTx {
 
     fn conn(&self) -> &memory::Writer {
         self.inner.conn()
+    }
+
+    fn timeline(&self) -> Timeline {
+        self.inner.timeline()
     }
 
     async fn commit(self, deadline: Instant) -> Committed {
