@@ -111,6 +111,10 @@ impl<S: Source> StoreBuilder<S> {
     pub async fn start(self) -> Result<Highwater<S>, Error> {
         let Self { source, settings, shared, join_bus, world } = self;
         settings.check()?;
+        if shared.is_some() && join_bus.is_none() {
+            let text = "a shared tier needs a ledger: without it nobody would hear what was retracted in it";
+            return Err(Error::configuration(text));
+        }
         let world = world.map_or_else(World::real, Ok)?;
         let history = first_history(&source).await?;
         let mut chance = StdRng::seed_from_u64(world.seed);

@@ -159,6 +159,11 @@ impl Floor {
         self.tag.max(bound).max(seen)
     }
 
+    /// Whether every entry would meet it.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        self.least_tag() == Lsn::ZERO && !self.latest
+    }
+
     /// The floor for the very fill that the session was shown last: it reflects all that the session has seen.
     pub(crate) fn for_what_was_seen(self) -> Self {
         Self { seen_on_primary: None, seen_on_standby: None, ..self }

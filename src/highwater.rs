@@ -8,7 +8,7 @@ use crate::source::Source;
 use crate::stats::StoreStats;
 use crate::store::Store;
 use crate::write::{Receipt, Tx, WriteError, retract};
-use crate::{Error, History, Position, Postgres};
+use crate::{Error, History, Postgres, Token};
 use std::fmt;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -86,12 +86,12 @@ impl<S: Source> Highwater<S> {
         let names = retraction.into_names()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
         let token = self.0.fleet.primary_position(deadline).await?;
-        session.raise(token);
+        session.raise(self.0.cluster(), token);
         let told = retract(&self.0, token, names).await;
-        Ok(Receipt { token, told })
+        Ok(Receipt { position: token, told })
     }
 
-    /// A position at or above every write that was acknowledged before this call.
+    /// A token that covers every write that was acknowledged before this call, whoever made it.
     ///
     /// # Errors
     ///
@@ -100,10 +100,11 @@ impl<S: Source> Highwater<S> {
     /// # Cancel safety
     ///
     /// May be dropped at any await.
-    pub async fn position(&self) -> Result<Position, Error> {
+    pub async fn token(&self) -> Result<Token, Error> {
         self.0.check_open()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
-        self.0.fleet.primary_position(deadline).await
+        let position = self.0.fleet.primary_position(deadline).await?;
+        Ok(Token::at(self.0.cluster(), position))
     }
 
     /// Lets a session go on after [`Error::is_write_lost`]: what the present history cannot contain is dropped from it.

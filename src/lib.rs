@@ -1,4 +1,86 @@
-//! highwater
+//! A token-aware read-through cache over PostgreSQL with replicas, which never shows a client a state older than its own
+//! writes.
+//!
+//! A cache in front of lagging replicas shows users yesterday's data: the post that vanishes, the old balance. highwater
+//! tags every entry with the write-ahead log position that it is known to reflect, and every session carries a token with
+//! the position of its last write. A read is answered by the first rung that provably reaches the token: the in-process
+//! tier, the shared tier, a replica, the primary. Writes retract the keys that they changed on every instance.
+//!
+//! ```
+//! use highwater::memory::{Cluster, View};
+//! use highwater::{Highwater, Repository, Session};
+//!
+//! struct Users;
+//!
+//! impl Repository<View> for Users {
+//!     type Key = u64;
+//!     type Value = String;
+//!     type Error = highwater::source::Fault;
+//!
+//!     async fn load(&self, on: &View, id: &u64) -> Result<Option<String>, Self::Error> {
+//!         Ok(on.get::<String>("users", id).await?.map(|name| name.to_string()))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In memory: a primary and one replica. Over PostgreSQL it is Highwater::builder().primary(url).replica(url).
+//! let cluster = Cluster::new(1);
+//! let store = Highwater::over(cluster.source()).start().await?;
+//! let users = store.cache("users", Users).build()?;
+//!
+//! let session = Session::new();
+//! cluster.pause(1, true); // the replica falls behind
+//!
+//! let mut tx = store.begin(&session).await?;
+//! tx.put("users", 7, "Ada".to_owned()).await?;
+//! tx.retract(&users, &7);
+//! tx.commit().await?;
+//!
+//! let read = users.get(&session, &7).await?;
+//! assert_eq!(read.value.as_deref().map(String::as_str), Some("Ada"));
+//! assert_eq!(read.rung, highwater::Rung::Primary);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to go from here
+//!
+//! - A repository layer is wrapped by implementing [`Repository`]; [`Highwater::builder`] connects to PostgreSQL and
+//!   Redis, [`Highwater::cache`] makes caches, [`Highwater::begin`] begins writes.
+//! - What one read asks for is a [`Freshness`]; what a client has written is its [`Session`].
+//! - [`memory`] stands in for the servers in unit tests. The feature `testkit` starts real ones that lag and fail.
+//! - [Consistency](_docs::consistency) has the promise, the rules, their proofs, and what is **not** promised: above
+//!   all, writers that do not use this library are not seen by retraction.
+//! - [Architecture](_docs::architecture) has the map of the code.
+//!
+//! # Words
+//!
+//! One word per idea, here and everywhere in the crate.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | position | a place in the primary's write-ahead log: timeline and LSN |
+//! | tag | the position that an entry is known to be at least as new as: a lower bound |
+//! | token | a position that a client must not be served below: an upper bound on its own commits |
+//! | floor | the least position that one read accepts |
+//! | session | one client's token inside the process; it only rises |
+//! | rung | local, shared, replica, primary: where an answer can come from, cheapest first |
+//! | source | the system of record behind the tiers |
+//! | group | a name that many entries share, so that one retraction covers them all |
+//! | retraction | a write's notice that keys and groups changed, at a position |
+//! | ledger | the edge that retractions travel on |
+//! | epoch | one instance's unbroken knowledge: history, floors, from where on it hears |
+//! | flight | one load that several readers wait for |
+//! | pinned | of a token's part: to be covered by the tag alone |
+//! | gap | a message of the ledger that is missing |
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tls` | TLS to PostgreSQL and Redis through rustls, with certificate and host name checked |
+//! | `testkit` | [`testkit`](crate#features): throw-away servers with faults, and a history checker |
 
 mod builder;
 mod bytes;
@@ -50,7 +132,16 @@ pub use repository::{GROUPS_MAX, Repository};
 pub use retraction::{NAMES_MAX, Retraction};
 pub use session::Session;
 pub use settings::Settings;
-pub use source::postgres::{Postgres, PostgresNode, Routed, Writer};
+pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
 pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
 pub use token::Token;
 pub use write::{Receipt, Tx, Unknown, WriteError};
+
+/// The guides, versioned and tested with the code.
+pub mod _docs {
+    #[doc = include_str!("../docs/consistency.md")]
+    pub mod consistency {}
+
+    #[doc = include_str!("../docs/architecture.md")]
+    pub mod architecture {}
+}

@@ -5,6 +5,7 @@ use crate::history::{History, Standing};
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +26,13 @@ struct Inner {
 #[derive(Clone, Default)]
 struct State {
     token: Token,
+    /// By system identifier; clusters that the session neither saw anything of nor has an open case in are not listed.
+    clusters: BTreeMap<u64, Sights>,
+}
+
+/// What a session knows of one cluster besides its token.
+#[derive(Clone, Default)]
+struct Sights {
     seen: Seen,
     /// How many transactions there are whose outcome is unknown: until they are over, only the primary can answer.
     unresolved: usize,
@@ -93,54 +101,59 @@ impl Session {
         self.update(|state| state.token.merge(token));
     }
 
-    pub(crate) fn raise(&self, position: Position) {
-        self.update(|state| state.token.raise(position));
+    pub(crate) fn raise(&self, cluster: u64, position: Position) {
+        self.update(|state| state.token.raise(cluster, position));
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.
-    pub(crate) fn saw(&self, stamp: &Stamp, fill: u64) {
+    pub(crate) fn saw(&self, cluster: u64, stamp: &Stamp, fill: u64) {
         let Some(upper) = stamp.upper.filter(|_| self.0.monotonic) else { return };
-        if self.0.state.load().seen.fill == Some(fill) {
+        if self.0.state.load().clusters.get(&cluster).is_some_and(|sights| sights.seen.fill == Some(fill)) {
             return;
         }
         let shown = Position { timeline: stamp.timeline, lsn: upper };
         self.update(|state| {
-            let seen = match stamp.origin {
-                Origin::Standby => &mut state.seen.on_standby,
-                Origin::Primary => &mut state.seen.on_primary,
+            let seen = &mut state.clusters.entry(cluster).or_default().seen;
+            let side = match stamp.origin {
+                Origin::Standby => &mut seen.on_standby,
+                Origin::Primary => &mut seen.on_primary,
             };
-            *seen = Some(later(*seen, shown));
-            state.seen.fill = Some(fill);
+            *side = Some(later(*side, shown));
+            seen.fill = Some(fill);
         });
     }
 
     /// A transaction of the session has an unknown outcome.
-    pub(crate) fn begin_unresolved(&self) {
-        self.update(|state| state.unresolved += 1);
+    pub(crate) fn begin_unresolved(&self, cluster: u64) {
+        self.update(|state| state.clusters.entry(cluster).or_default().unresolved += 1);
     }
 
     /// One such transaction is over, and `position` was read after that: the session may go on above it.
-    pub(crate) fn end_unresolved(&self, position: Position) {
+    pub(crate) fn end_unresolved(&self, cluster: u64, position: Position) {
         self.update(|state| {
-            state.token.raise(position);
-            state.unresolved = state.unresolved.saturating_sub(1);
+            state.token.raise(cluster, position);
+            let sights = state.clusters.entry(cluster).or_default();
+            sights.unresolved = sights.unresolved.saturating_sub(1);
         });
     }
 
     /// Drops what `history` cannot contain.
     pub(crate) fn keep_surviving(&self, history: &History) {
         self.update(|state| {
-            state.token = state.token.surviving(history);
-            let survives = |seen: &Position| matches!(history.standing(*seen), Standing::Floor(_) | Standing::Ahead);
-            state.seen.on_standby = state.seen.on_standby.filter(survives);
-            state.seen.on_primary = state.seen.on_primary.filter(survives);
+            state.token.keep_surviving(history);
+            if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
+                let survives =
+                    |seen: &Position| matches!(history.standing(*seen), Standing::Floor(_) | Standing::Ahead);
+                sights.seen.on_standby = sights.seen.on_standby.filter(survives);
+                sights.seen.on_primary = sights.seen.on_primary.filter(survives);
+            }
         });
     }
 
     /// After a crash that undid everything above `top`: what the session held up to `known` when `top` was read means no
     /// more than `top`. What it was raised to since stands.
-    pub(crate) fn clamp(&self, known: Lsn, top: Position) {
-        self.update(|state| state.token = state.token.clamped(known, top));
+    pub(crate) fn clamp(&self, cluster: u64, known: Lsn, top: Position) {
+        self.update(|state| state.token.clamp(cluster, known, top));
     }
 
     /// What the session demands in `history`.
@@ -152,9 +165,11 @@ impl Session {
             seen_on_primary: None,
             seen_on_standby: None,
             seen_fill: None,
-            primary_only: state.unresolved > 0,
+            primary_only: false,
             standing: demand.standing,
         };
+        let Some(sights) = state.clusters.get(&history.system_identifier()) else { return floor };
+        floor.primary_only = sights.unresolved > 0;
         if self.0.monotonic {
             let mut resolve = |seen: Position| match history.standing(seen) {
                 Standing::Floor(lsn) => Some(lsn),
@@ -163,9 +178,9 @@ impl Session {
                     None
                 }
             };
-            floor.seen_on_standby = state.seen.on_standby.and_then(&mut resolve);
-            floor.seen_on_primary = state.seen.on_primary.and_then(&mut resolve);
-            floor.seen_fill = state.seen.fill;
+            floor.seen_on_standby = sights.seen.on_standby.and_then(&mut resolve);
+            floor.seen_on_primary = sights.seen.on_primary.and_then(&mut resolve);
+            floor.seen_fill = sights.seen.fill;
         }
         floor
     }
@@ -209,8 +224,8 @@ mod tests {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::new();
         let clone = session.clone();
-        clone.raise(Position::new(1, Lsn::new(50)));
-        session.observe(&Token::at(Position::new(1, Lsn::new(20))));
+        clone.raise(7, Position::new(1, Lsn::new(50)));
+        session.observe(&Token::at(7, Position::new(1, Lsn::new(20))));
         assert_eq!(session.floor(&history).tag, Lsn::new(50));
     }
 
@@ -218,13 +233,13 @@ mod tests {
     fn what_was_seen_is_kept_apart_by_origin() {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::monotonic();
-        session.saw(&stamp(Origin::Standby, 10, 14), 1);
-        session.saw(&stamp(Origin::Primary, 15, 20), 2);
+        session.saw(7, &stamp(Origin::Standby, 10, 14), 1);
+        session.saw(7, &stamp(Origin::Primary, 15, 20), 2);
         let floor = session.floor(&history);
         assert_eq!((floor.seen_on_primary, floor.seen_on_standby), (Some(Lsn::new(20)), Some(Lsn::new(14))));
         assert_eq!((floor.tag, floor.seen_fill), (Lsn::ZERO, Some(2)));
         let plain = Session::new();
-        plain.saw(&stamp(Origin::Standby, 10, 14), 1);
+        plain.saw(7, &stamp(Origin::Standby, 10, 14), 1);
         assert_eq!(plain.floor(&history).seen_on_standby, None);
     }
 
@@ -232,7 +247,7 @@ mod tests {
     fn a_lost_sight_is_told_until_it_is_accepted() {
         let promoted = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(12) }]);
         let session = Session::monotonic();
-        session.saw(&stamp(Origin::Standby, 10, 14), 1);
+        session.saw(7, &stamp(Origin::Standby, 10, 14), 1);
         assert_eq!(session.floor(&promoted).standing, Standing::Lost);
         session.keep_surviving(&promoted);
         assert!(matches!(session.floor(&promoted).standing, Standing::Floor(_)));

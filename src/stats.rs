@@ -109,7 +109,7 @@ counters! {
         retractions_deferred,
         /// Retractions that were never told: the retry queue was full, or the entries' time to live had passed.
         retractions_dropped,
-        /// Retractions heard from other instances and applied.
+        /// Retractions heard and applied, from all instances: what this one told comes back to it too.
         retractions_heard,
         /// Gaps noticed in what was heard.
         gaps,

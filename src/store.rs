@@ -78,11 +78,17 @@ impl<S: Source> Store<S> {
         self.tasks.spawn(task);
     }
 
+    /// The system identifier of the cluster, which never changes.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.epochs.current().history.system_identifier()
+    }
+
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.tasks.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 
     pub(crate) async fn close(&self) {
+        self.epochs.end();
         self.tasks.close().await;
     }
 

@@ -28,8 +28,8 @@ pub struct Tx<S: Source = Postgres> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The position that covers the write; the session holds it already.
-    pub token: Position,
+    /// The position that covers the write; the session's token holds it already.
+    pub position: Position,
     /// Whether the shared tier and the other instances were told. Where not, they are told again in the background;
     /// until then readers without a token may see the old rows as long as entries live.
     pub told: bool,
@@ -178,9 +178,9 @@ async fn settle<S: Source>(
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
         Committed::Done { token } => {
             store.counters.commits.add_one();
-            session.raise(token);
+            session.raise(store.cluster(), token);
             let told = retract(&store, token, names).await;
-            Ok(Receipt { token, told })
+            Ok(Receipt { position: token, told })
         }
         Committed::RolledBack(fault) => {
             store.counters.rollbacks.add_one();
@@ -190,7 +190,7 @@ async fn settle<S: Source>(
             store.counters.unknown_outcomes.add_one();
             tracing::warn!(target: "highwater", node = %fault.node, kind = ?fault.kind, "outcome of a commit is unknown");
             // At once, and before anybody is told: until it is over, only the primary can know.
-            session.begin_unresolved();
+            session.begin_unresolved(store.cluster());
             let (found, outcome) = watch::channel(None);
             let case = Case { xid, begun_on, session, names };
             let keeper = Arc::clone(&store);
@@ -232,6 +232,9 @@ struct Case {
 async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
     let until = Instant::now() + store.fleet.settings.resolve_time_max;
     let mut retracted = false;
+    // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same.
+    let known = Position { timeline: case.begun_on, lsn: store.epochs.high_water().insert() };
+    retract(store, known, case.names.clone()).await;
     while Instant::now() < until && store.check_open().is_ok() {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
@@ -243,7 +246,7 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
                     }
                 } else {
                     retract(store, position, case.names).await;
-                    case.session.end_unresolved(position);
+                    case.session.end_unresolved(store.cluster(), position);
                     return outcome;
                 }
             }

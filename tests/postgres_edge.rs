@@ -1,5 +1,6 @@
 //! The PostgreSQL source against real servers: what its positions, tokens and verdicts are worth.
 #![cfg(feature = "testkit")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use highwater::source::postgres::{Postgres, PostgresBuilder, PostgresNode};
 use highwater::source::{Ask, Committed, Fault, Lease, Source, Transaction};
@@ -10,6 +11,9 @@ use tokio::time::Instant;
 
 #[path = "postgres_edge/commits.rs"]
 mod commits;
+#[cfg(feature = "tls")]
+#[path = "postgres_edge/encrypted.rs"]
+mod encrypted;
 #[path = "postgres_edge/poison.rs"]
 mod poison;
 #[path = "postgres_edge/pooler.rs"]

@@ -155,12 +155,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let epoch = self.store.epochs.current().clone();
         let answers = |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None }, &epoch).is_ok();
+        // First, so that whoever is answered finds it there the next time.
+        self.local.admit(key.clone(), &entry, self.clock().now_ms());
         let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
-        let landed = flight.land_if(answers, landing);
-        if landed {
-            self.local.admit(key.clone(), &entry, self.clock().now_ms());
-        }
-        landed
+        flight.land_if(answers, landing)
     }
 
     /// What the shared tier holds of these names, as far as it meets the demand. Its errors are misses.
@@ -277,8 +275,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let now = self.store.epochs.current();
         let lives = entry.history == now.fingerprint && now.is_live(entry, self.group);
         if rung == Rung::Primary && (!lives || entry.stamp.tag < need.floor.tag) {
-            let store = Arc::clone(&self.store);
-            self.store.spawn(async move { store.fleet.nudge().await });
+            self.nudge();
         }
         if !lives {
             self.counters.fills_refused.add_one();
@@ -288,7 +285,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         if entry.life.is_over(now_ms) {
             return None;
         }
-        self.local.admit(key.clone(), entry, now_ms);
+        if !self.local.admit(key.clone(), entry, now_ms) {
+            // What is there could not answer, for its age or its kind, and on an idle primary no fill would ever replace it.
+            self.nudge();
+        }
         let packer = self.packer.as_ref().filter(|_| self.store.shared.is_some())?;
         match packer.seal(&name.canonical, entry, &filled.groups) {
             Ok(envelope) => {
@@ -300,6 +300,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 None
             }
         }
+    }
+
+    /// Has the primary's log moved, so that the next fill can be tagged higher.
+    fn nudge(&self) {
+        let fleet = Arc::clone(&self.store.fleet);
+        self.store.spawn(async move { fleet.nudge().await });
     }
 
     /// Offers fills to the shared tier. An error costs the next reader a miss.

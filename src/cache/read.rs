@@ -239,15 +239,16 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 Ok(demand) => {
                     let no_bound = demand.floor.bound.is_some_and(|bound| bound.tag == crate::Lsn::MAX);
                     let beyond = demand.floor.tag > self.store.epochs.high_water().insert();
-                    if looked || !(no_bound || beyond) {
+                    // With the primary away, what is known has to do.
+                    if looked || !(no_bound || beyond) || fleet.primary().is_none() {
                         return Ok(demand);
                     }
                     // No position is known that is young enough, or the token lies beyond all that was seen: from another
-                    // instance, or from before a crash. With the primary away, what is known has to do.
+                    // instance, or from before a crash.
                     if let Ok(position) = fleet.primary_position(deadline).await
                         && beyond
                     {
-                        session.clamp(demand.floor.tag, position);
+                        session.clamp(epoch.history.system_identifier(), demand.floor.tag, position);
                     }
                 }
             }
@@ -285,7 +286,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         counter.add_one();
         if !stale && options.freshness != Freshness::Any {
-            session.saw(&entry.stamp, entry.fill);
+            session.saw(self.store.cluster(), &entry.stamp, entry.fill);
         }
         entry.answer(rung, stale, self.clock().coarse_ms())
     }

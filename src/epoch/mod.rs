@@ -126,6 +126,14 @@ impl Epochs {
         }
     }
 
+    /// Lets no entry answer any more: the store was closed.
+    pub(crate) fn end(&self) {
+        let _change = self.lock();
+        let now = self.current.load();
+        let (history, floors) = (Arc::clone(&now.history), Arc::clone(&now.floors));
+        self.current.store(Arc::new(Epoch { fingerprint: 0, history, floors, heard_from: None }));
+    }
+
     /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
     /// was news: then every entry is dropped.
     pub(crate) fn adopt_generation(&self, generation: u64) -> bool {

@@ -79,6 +79,8 @@ pub(crate) enum LoadError<E> {
 enum Attempt<E> {
     Loader(E),
     HistoryMoved,
+    /// The loader did not end by the deadline, which says nothing about the server.
+    Late,
     /// It answered below what it was believed to reach.
     Short(Stamp),
     Fault(Fault),
@@ -211,7 +213,7 @@ impl<S: Source> Fleet<S> {
         departed();
         let filled_ms = self.clock.now_ms();
         let Ok(result) = timeout_at(need.deadline, work.run(lease.conn())).await else {
-            return Err(Attempt::Fault(within("the loader did not end by the deadline")));
+            return Err(Attempt::Late);
         };
         let stamp = match timeout_at(need.deadline, lease.finish()).await {
             Ok(finished) => finished,
@@ -236,6 +238,7 @@ impl<S: Source> Fleet<S> {
         match failed {
             Attempt::Loader(error) => return Err(LoadError::Loader(error)),
             Attempt::HistoryMoved => return Err(LoadError::HistoryMoved),
+            Attempt::Late => return Err(LoadError::Failed(Error::timed_out("the loader was running"))),
             Attempt::Short(stamp) => {
                 self.counters.disbelieved.add_one();
                 tracing::debug!(target: "highwater", node = self.name(node), tag = %stamp.tag, "answer below the floor");
@@ -275,7 +278,10 @@ impl<S: Source> Fleet<S> {
 /// Whether the answer may be given. A primary answer reflects whatever was visible when its statement was sent, and so
 /// serves its own readers whatever its tag; a replica's answer goes by the tag alone.
 fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
-    stamp.timeline == need.timeline && (asked_primary && stamp.origin == Origin::Primary || stamp.tag >= need.tag())
+    let on_primary = stamp.origin == Origin::Primary;
+    // A replica that was promoted meanwhile may not show yet what a standby has shown: nobody waited for it.
+    let by_tag = stamp.tag >= need.tag() && !(on_primary && need.floor.seen_on_standby.is_some());
+    stamp.timeline == need.timeline && (asked_primary && on_primary || by_tag)
 }
 
 fn may_have_moved(fault: &Fault) -> bool {

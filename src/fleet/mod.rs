@@ -59,6 +59,9 @@ struct Sample {
 /// With the default interval, the positions of the last minute.
 const SAMPLES_MAX: usize = 256;
 
+/// How long a primary is looked for when none is believed to be there.
+const SEARCH_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// How long the primary's log is left alone after it was moved.
 const NUDGE_PAUSE_MS: u64 = 50;
 
@@ -91,13 +94,20 @@ impl<S: Source> Fleet<S> {
         belief::primary(&self.beliefs.borrow(), self.epochs.current().history.timeline())
     }
 
-    /// The primary, after asking all servers anew if none is believed to be it. Fails at once, not at the deadline, where
+    /// The primary, after asking all servers anew if none is believed to be it. Fails long before most deadlines where
     /// none is: a dead primary must not hold its readers.
     pub(crate) async fn find_primary(&self, deadline: Instant) -> Result<NodeId, Error> {
         if let Some(node) = self.primary() {
             return Ok(node);
         }
-        self.ask_all(deadline).await;
+        let timeline = || self.epochs.current().history.timeline();
+        let found = |beliefs: &Vec<Belief>| belief::primary(beliefs, timeline()).is_some();
+        let mut watch = self.beliefs.subscribe();
+        tokio::select! {
+            biased;
+            _ = watch.wait_for(found) => {}
+            () = self.ask_all(deadline.min(Instant::now() + SEARCH_TIME_MAX)) => {}
+        }
         self.primary().ok_or_else(|| {
             let beliefs = self.beliefs.borrow();
             let names = self.source.nodes().iter().zip(beliefs.iter());

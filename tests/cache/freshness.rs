@@ -1,7 +1,7 @@
 //! What one read can ask for.
 
 use crate::support::{Instance, cluster};
-use highwater::{Fallback, Freshness, ReadOptions, Rung, Session, Token};
+use highwater::{Fallback, Freshness, ReadOptions, Rung, Session};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -81,7 +81,7 @@ async fn at_least_a_token_that_came_with_a_message() {
     instance.get(&reader, 1).await;
     cluster.pause(1, true);
     cluster.put("users", 1, "grace".to_owned());
-    let token = Token::at(instance.store.position().await.unwrap());
+    let token = instance.store.token().await.unwrap();
     let options = ReadOptions::fresh(Freshness::AtLeast(token));
     assert_eq!(name(&instance.users.get_with(&reader, &1, &options).await.unwrap()), Some("grace"));
 }

@@ -141,7 +141,10 @@ async fn a_closed_store_says_so() {
     let session = Session::new();
     instance.get(&session, 1).await;
     instance.store.close().await;
-    assert!(instance.users.get(&session, &2).await.unwrap_err().as_cache().unwrap().is_closed());
+    for id in [1, 2] {
+        let error = instance.users.get(&session, &id).await.unwrap_err();
+        assert!(error.as_cache().unwrap().is_closed(), "user {id}: {error}");
+    }
     assert!(instance.store.begin(&session).await.unwrap_err().is_closed());
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 /// Rows of a table `users`: id to name. A name `team/name` puts the row into the group `team`.
 #[derive(Debug, Clone, Default)]
-pub struct Users {
-    pub loads: Arc<AtomicUsize>,
-    pub delay: Duration,
+pub(crate) struct Users {
+    pub(crate) loads: Arc<AtomicUsize>,
+    pub(crate) delay: Duration,
 }
 
 impl Repository<View> for Users {
@@ -33,26 +33,26 @@ impl Repository<View> for Users {
     }
 }
 
-pub type Store = Highwater<Source>;
-pub type UserCache = Cache<Users, Source>;
+pub(crate) type Store = Highwater<Source>;
+pub(crate) type UserCache = Cache<Users, Source>;
 
 /// One instance: a store and its cache.
-pub struct Instance {
-    pub store: Store,
-    pub users: UserCache,
-    pub loads: Arc<AtomicUsize>,
+pub(crate) struct Instance {
+    pub(crate) store: Store,
+    pub(crate) users: UserCache,
+    pub(crate) loads: Arc<AtomicUsize>,
 }
 
 impl Instance {
-    pub async fn over(cluster: &Cluster) -> Self {
+    pub(crate) async fn over(cluster: &Cluster) -> Self {
         Self::with(cluster, None, Settings::default(), Users::default()).await
     }
 
-    pub async fn sharing(cluster: &Cluster, shared: &Shared) -> Self {
+    pub(crate) async fn sharing(cluster: &Cluster, shared: &Shared) -> Self {
         Self::with(cluster, Some(shared.clone()), Settings::default(), Users::default()).await
     }
 
-    pub async fn with(cluster: &Cluster, shared: Option<Shared>, settings: Settings, repository: Users) -> Self {
+    pub(crate) async fn with(cluster: &Cluster, shared: Option<Shared>, settings: Settings, repository: Users) -> Self {
         let mut builder = Highwater::over(cluster.source()).settings(settings).world(1, 1_700_000_000_000);
         if let Some(shared) = &shared {
             builder = builder.shared_tier(shared.clone()).ledger(shared.clone());
@@ -69,34 +69,34 @@ impl Instance {
         Self { store, users, loads }
     }
 
-    pub async fn get(&self, session: &Session, id: u64) -> Read<String> {
+    pub(crate) async fn get(&self, session: &Session, id: u64) -> Read<String> {
         self.users.get(session, &id).await.unwrap()
     }
 
     /// The name that a session reads.
-    pub async fn name(&self, session: &Session, id: u64) -> Option<String> {
+    pub(crate) async fn name(&self, session: &Session, id: u64) -> Option<String> {
         self.get(session, id).await.value.map(|name| String::clone(&name))
     }
 
-    pub async fn begin(&self, session: &Session) -> Tx<Source> {
+    pub(crate) async fn begin(&self, session: &Session) -> Tx<Source> {
         self.store.begin(session).await.unwrap()
     }
 
     /// Writes a name and retracts its key.
-    pub async fn write(&self, session: &Session, id: u64, name: &str) {
+    pub(crate) async fn write(&self, session: &Session, id: u64, name: &str) {
         let mut tx = self.begin(session).await;
         tx.put("users", id, name.to_owned()).await.unwrap();
         tx.retract(&self.users, &id);
         tx.commit().await.unwrap();
     }
 
-    pub fn loads(&self) -> usize {
+    pub(crate) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 }
 
 /// A cluster that holds user 1, `ada`.
-pub fn cluster(standbys: usize) -> Cluster {
+pub(crate) fn cluster(standbys: usize) -> Cluster {
     let cluster = Cluster::new(standbys);
     cluster.put("users", 1, "ada".to_owned());
     cluster

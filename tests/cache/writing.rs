@@ -37,7 +37,8 @@ async fn the_closure_commits_or_rolls_back() {
         .unwrap();
     assert_eq!(value, 7);
     assert!(receipt.told);
-    assert_eq!(session.token().positions().collect::<Vec<_>>(), [receipt.token]);
+    let cluster = instance.store.history().system_identifier();
+    assert_eq!(session.token().positions(cluster).collect::<Vec<_>>(), [receipt.position]);
     let failed = instance.store.write(&session, async |tx| {
         tx.put("users", 1, "never".to_owned()).await?;
         Err::<(), _>(Fault::new(FaultKind::Statement, "here", "changed my mind"))

@@ -189,7 +189,7 @@ async fn write(on: &Instance, session: &Session, key: u64, op: OpId, by_group: b
         tx.retract(&on.cache, &key);
     }
     match tx.commit().await {
-        Ok(receipt) => Outcome::Committed { version, position: Some(place(receipt.token)) },
+        Ok(receipt) => Outcome::Committed { version, position: Some(place(receipt.position)) },
         Err(WriteError::Unknown(unknown)) => match unknown.resolve().await {
             Fate::Committed => Outcome::Committed { version, position: None },
             Fate::Aborted => Outcome::RolledBack,

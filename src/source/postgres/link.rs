@@ -56,20 +56,18 @@ pub(super) struct Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Own {
     Position,
-    Receiver,
     LogEnd,
     Xid,
     Upper,
 }
 
 impl Own {
-    const ALL: [Self; 5] = [Self::Position, Self::Receiver, Self::LogEnd, Self::Xid, Self::Upper];
+    const ALL: [Self; 4] = [Self::Position, Self::LogEnd, Self::Xid, Self::Upper];
 
     fn sql(self, pooled: bool) -> &'static str {
         match self {
             Self::Position if pooled => standing::POSITION_AND_RUN,
             Self::Position => standing::POSITION,
-            Self::Receiver => standing::RECEIVER,
             Self::LogEnd => standing::LOG_END,
             Self::Upper => standing::UPPER,
             Self::Xid => "select pg_current_xact_id_if_assigned()::text",
@@ -159,7 +157,7 @@ impl Link {
         if self.is_pooled() { None } else { *lock(&self.seen_standby) }
     }
 
-    /// Marks the beginning of an exchange. Unless [`close`](Self::close) follows, the connection is not reused: so an
+    /// Marks the beginning of an exchange. Unless [`end`](Self::end) follows, the connection is not reused: so an
     /// exchange whose future was dropped needs no code that runs.
     pub(super) fn begin(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use super::held::Held;
 use super::link::{Link, Own};
 use super::lock;
 use super::sqlstate::{self, Author};
-use super::standing::{self, Confirmed, Place, Reading, Receiver, Run};
+use super::standing::{self, Confirmed, Place, Reading, Run};
 use crate::{Switch, Timeline};
 use deadpool::managed::{Pool, PoolError, TimeoutType, Timeouts};
 use std::collections::BTreeMap;
@@ -101,45 +101,29 @@ impl Node {
     pub(super) async fn read_place(&self, link: &Link, deadline: Instant) -> Result<Place, Fault> {
         let asked = Instant::now();
         link.begin();
-        let (position, receiver) =
-            self.within(deadline, futures_util::future::join(link.own(Own::Position), receiver(link))).await?;
-        if sqlstate::is_clean(&position) && receiver.as_ref().is_none_or(sqlstate::is_clean) {
+        let position = self.within(deadline, link.own(Own::Position)).await?;
+        if sqlstate::is_clean(&position) {
             link.end();
         }
-        self.place(link, position, receiver, asked)
+        self.place(link, position, asked)
     }
 
     /// What a position that was read proves; remembers it with the connection where that is one server's for good.
-    pub(super) fn place(
-        &self,
-        link: &Link,
-        position: Result<Row, Error>,
-        receiver: Option<Result<Row, Error>>,
-        asked: Instant,
-    ) -> Result<Place, Fault> {
+    pub(super) fn place(&self, link: &Link, position: Result<Row, Error>, asked: Instant) -> Result<Place, Fault> {
         let fault = |error| self.own_fault("reading the position", error);
         let row = position.map_err(fault)?;
         let reading = Reading::of(&row).map_err(fault)?;
-        let run = if link.is_pooled() { Run::of(&row, 3).map_err(fault)? } else { link.run };
+        let run = if link.is_pooled() { Run::of(&row, 4).map_err(fault)? } else { link.run };
         if link.is_pooled() {
             self.check_cluster(&run, !reading.standby)?;
         }
         let place = if reading.standby {
-            let receiver = match receiver {
-                Some(row) => Receiver::of(&row.map_err(fault)?).map_err(fault)?,
-                None => return Err(self.fault(FaultKind::Unproven, "a primary became a standby under its connection")),
-            };
             let mut confirmed = lock(&self.confirmed);
-            standing::on_standby(self.name(), reading, link.layout, receiver, run, &mut confirmed)?
+            standing::on_standby(self.name(), reading, link.layout, run, &mut confirmed)?
         } else {
             standing::on_primary(self.name(), reading, link.layout)?
         };
         link.learn(place, reading.standby, asked);
         Ok(place)
     }
-}
-
-/// Asks a standby about its WAL receiver; nothing is sent on a primary's own connection.
-pub(super) async fn receiver(link: &Link) -> Option<Result<Row, Error>> {
-    if link.is_standby() || link.is_pooled() { Some(link.own(Own::Receiver).await) } else { None }
 }

@@ -5,12 +5,12 @@ use super::held::Held;
 use super::keyword;
 use super::link::Own;
 use super::lock;
-use super::node::{Node, receiver};
+use super::node::Node;
 use super::query_error::QueryError;
 use super::sqlstate::{self, Author};
 use super::standing::{self, Place};
 use crate::{Lsn, Origin};
-use futures_util::future::{OptionFuture, join, join3, join5};
+use futures_util::future::{OptionFuture, join, join5};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -147,16 +147,12 @@ impl Routed {
         }
         let asked = Instant::now();
         self.held.begin();
-        // The client library sends in the order of the first polls, and `join3` polls in the order of its arguments.
-        let all = join3(self.held.own(Own::Position), receiver(&self.held), data);
-        let (position, receiver, data) = self.within(all).await?;
-        if sqlstate::is_clean(&position)
-            && receiver.as_ref().is_none_or(sqlstate::is_clean)
-            && sqlstate::is_clean(&data)
-        {
+        // The client library sends in the order of the first polls, and `join` polls in the order of its arguments.
+        let (position, data) = self.within(join(self.held.own(Own::Position), data)).await?;
+        if sqlstate::is_clean(&position) && sqlstate::is_clean(&data) {
             self.held.end();
         }
-        self.keep(self.node.place(&self.held, position, receiver, asked))?;
+        self.keep(self.node.place(&self.held, position, asked))?;
         self.answer(data)
     }
 
@@ -168,22 +164,20 @@ impl Routed {
         self.held.begin();
         let all = join5(
             client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"),
-            join(self.held.own(Own::Position), receiver(&self.held)),
+            self.held.own(Own::Position),
             data,
             OptionFuture::from(self.ask.upper.then(|| self.held.own(Own::Upper))),
             client.batch_execute("COMMIT"),
         );
-        let (begin, (position, receiver), data, upper, end) = self.within(all).await?;
-        let clean = sqlstate::is_clean(&position)
-            && receiver.as_ref().is_none_or(sqlstate::is_clean)
-            && sqlstate::is_clean(&data)
-            && upper.as_ref().is_none_or(sqlstate::is_clean);
+        let (begin, position, data, upper, end) = self.within(all).await?;
+        let clean =
+            sqlstate::is_clean(&position) && sqlstate::is_clean(&data) && upper.as_ref().is_none_or(sqlstate::is_clean);
         // Where BEGIN failed, the others may each have reached another server.
         if clean && begin.is_ok() && end.is_ok() {
             self.held.end();
         }
         begin.map_err(|error| self.note(self.node.own_fault("beginning a read behind the pooler", error)))?;
-        let place = self.keep(self.node.place(&self.held, position, receiver, asked))?;
+        let place = self.keep(self.node.place(&self.held, position, asked))?;
         let data = self.answer(data)?;
         if let Some(row) = upper {
             self.keep_upper(row, place)?;

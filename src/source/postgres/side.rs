@@ -3,25 +3,14 @@
 use super::super::{Fault, FaultKind, Outcome, Probe, Role};
 use super::link::Link;
 use super::lock;
-use super::node::{Node, receiver};
+use super::node::Node;
 use super::standing::{self, Reading, Run};
 use super::switches;
 use crate::Timeline;
-use futures_util::future::join;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
-
-/// Position and role as the position statement tells them, then the age of the last replayed commit, and the insert
-/// position of a primary; both after the position itself.
-const PROBE: &str = "select r, \
-    case when r then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end, \
-    case when r then null else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end, \
-    case when not r then pg_current_wal_insert_lsn() end, \
-    case when not r then null \
-         when pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn() then 0::float8 \
-         else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end, ";
 
 /// Moves the log and flushes it, so that the flush position passes everything inserted before.
 ///
@@ -39,17 +28,14 @@ impl Node {
     /// Asks the server what it is and how far. Dropped, the connection is closed.
     pub(super) async fn probe(&self) -> Result<Probe, Fault> {
         self.aside(async |link, deadline| {
-            // The run too, because behind a pooler every answer may be another server's.
-            let statement = [PROBE, standing::RUN_COLUMNS, standing::FROM_RECOVERY].concat();
-            let both = join(link.client.query_typed_one(&statement, &[]), receiver(link));
-            let (row, receiver) = self.within(deadline, both).await?;
+            let row = self.within(deadline, link.client.query_typed_one(standing::PROBE, &[])).await?;
             let fault = |error| self.own_fault("probing", error);
             let row = row.map_err(fault)?;
-            let (reading, run) = (Reading::of(&row).map_err(fault)?, Run::of(&row, 5).map_err(fault)?);
+            // The run too, because behind a pooler every answer may be another server's.
+            let (reading, run) = (Reading::of(&row).map_err(fault)?, Run::of(&row, 4).map_err(fault)?);
             self.check_cluster(&run, !reading.standby)?;
             let role = if reading.standby {
-                let receiver = receiver.transpose().map_err(fault)?;
-                self.standby(link, reading, run, &row, receiver.as_ref())?
+                self.standby(link, reading, run, &row)?
             } else {
                 Box::pin(self.primary(link, reading, &row, deadline)).await?
             };
@@ -58,25 +44,14 @@ impl Node {
         .await
     }
 
-    fn standby(
-        &self,
-        link: &Link,
-        reading: Reading,
-        run: Run,
-        row: &Row,
-        receiver: Option<&Row>,
-    ) -> Result<Role, Fault> {
+    fn standby(&self, link: &Link, reading: Reading, run: Run, row: &Row) -> Result<Role, Fault> {
         let fault = |error| self.own_fault("probing", error);
-        let receiver = match receiver {
-            Some(row) => standing::Receiver::of(row).map_err(fault)?,
-            None => standing::Receiver::Absent,
-        };
-        let lag: Option<f64> = row.try_get(4).map_err(fault)?;
+        let lag: Option<f64> = row.try_get(8).map_err(fault)?;
         let lag = lag.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         // A server that replays again may be promoted along another way: nothing known of its timelines remains true.
         lock(&self.switches).clear();
         let mut confirmed = lock(&self.confirmed);
-        let place = standing::on_standby(self.name(), reading, link.layout, receiver, run, &mut confirmed);
+        let place = standing::on_standby(self.name(), reading, link.layout, run, &mut confirmed);
         let (timeline, replay) = match place {
             Ok(place) => (Some(place.timeline), place.tag),
             Err(fault) if fault.kind == FaultKind::Unproven => (None, link.layout.normalize(reading.lsn)),
@@ -90,7 +65,7 @@ impl Node {
         let fault = |error| self.own_fault("probing", error);
         let timeline =
             reading.timeline.ok_or_else(|| self.fault(FaultKind::Unproven, "the primary did not tell its timeline"))?;
-        let insert = link.layout.normalize(standing::lsn(row, 3).map_err(fault)?);
+        let insert = link.layout.normalize(standing::lsn(row, 7).map_err(fault)?);
         let flush = link.layout.normalize(reading.lsn);
         let known = lock(&self.switches).get(&timeline).cloned();
         let switches = match known {

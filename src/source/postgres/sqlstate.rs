@@ -71,10 +71,16 @@ pub(super) fn fault(node: &str, author: Author, doing: &str, error: Error) -> Fa
     let kind = kind(&error, author);
     let what = match (error.code(), kind) {
         (Some(state), _) => format!("{doing}: the server answered {}", told(state)),
-        (None, FaultKind::Down) => format!("{doing}: the connection failed"),
+        (None, FaultKind::Down) => format!("{doing}: the connection failed{}", system_reason(&error)),
         (None, _) => format!("{doing}: {}", connect_hint(&error)),
     };
     Fault::new(kind, node, what).caused_by(error)
+}
+
+/// What the operating system said, where it was asked: that nobody listens there, or that the name is not known.
+fn system_reason(error: &Error) -> String {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.map(|cause| format!(" ({cause})")).unwrap_or_default()
 }
 
 /// The SQLSTATE, with a word to those that a configuration mends.

@@ -29,34 +29,46 @@ macro_rules! run_columns {
     };
 }
 
-/// The columns that every statement about the position begins with. Recovery is asked about once, in a subquery that
-/// cannot be folded in: asked twice, a promotion in between would pass a primary's position off as a standby's.
+/// The columns that every statement about the position begins with; `from_position` ends it.
 macro_rules! position_columns {
     () => {
-        "select r, \
-         case when r then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end, \
-         case when r then null else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end"
+        "select r, lsn, timeline, (select concat(status, ':', received_tli) from pg_stat_wal_receiver where r)"
     };
 }
 
-macro_rules! from_recovery {
+/// Recovery is asked about once and first: asked twice, a promotion in between would pass a primary's position off as
+/// a standby's. Then the position. The receiver comes last, because its subquery depends on the row with the position.
+/// `offset 0` keeps the planner from folding the levels into one.
+macro_rules! from_position {
     () => {
-        " from (select pg_is_in_recovery() as r offset 0) as server"
+        " from (select r, \
+         case when r then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as lsn, \
+         case when r then null else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end as timeline \
+         from (select pg_is_in_recovery() as r offset 0) as server offset 0) as position"
     };
 }
 
-pub(super) const RUN_COLUMNS: &str = run_columns!();
-pub(super) const FROM_RECOVERY: &str = from_recovery!();
-pub(super) const POSITION: &str = concat!(position_columns!(), from_recovery!());
-pub(super) const POSITION_AND_RUN: &str = concat!(position_columns!(), ", ", run_columns!(), from_recovery!());
+pub(super) const POSITION: &str = concat!(position_columns!(), from_position!());
+pub(super) const POSITION_AND_RUN: &str = concat!(position_columns!(), ", ", run_columns!(), from_position!());
+
+/// What the monitor asks: position and run, then the insert position of a primary, or the age of the last commit that
+/// a standby has replayed.
+pub(super) const PROBE: &str = concat!(
+    position_columns!(),
+    ", ",
+    run_columns!(),
+    ", case when not r then pg_current_wal_insert_lsn() end, \
+     case when not r then null \
+          when pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn() then 0::float8 \
+          else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end",
+    from_position!()
+);
 pub(super) const RUN: &str = concat!(
     "select ",
     run_columns!(),
     ", wal_block_size, bytes_per_wal_segment, current_setting('server_version_num')::int4, pg_is_in_recovery() ",
     "from pg_control_init()"
 );
-pub(super) const RECEIVER: &str =
-    "select pid, status, received_tli from (select) as one left join pg_stat_wal_receiver on true";
 
 /// Where the primary's log ends now: at or above every commit that it has acknowledged.
 ///
@@ -88,11 +100,19 @@ pub(super) struct Reading {
     pub(super) lsn: Lsn,
     /// The timeline that a primary writes.
     pub(super) timeline: Option<Timeline>,
+    /// What a standby tells of its WAL receiver, asked after its position.
+    pub(super) receiver: Receiver,
 }
 
 impl Reading {
     pub(super) fn of(row: &Row) -> Result<Self, Error> {
-        Ok(Self { standby: row.try_get(0)?, lsn: lsn(row, 1)?, timeline: timeline(row, 2)? })
+        let receiver: Option<&str> = row.try_get(3)?;
+        Ok(Self {
+            standby: row.try_get(0)?,
+            lsn: lsn(row, 1)?,
+            timeline: timeline(row, 2)?,
+            receiver: receiver.map_or(Receiver::Absent, Receiver::told),
+        })
     }
 }
 
@@ -131,15 +151,15 @@ pub(super) enum Receiver {
 }
 
 impl Receiver {
-    pub(super) fn of(row: &Row) -> Result<Self, Error> {
-        let (pid, status, timeline): (Option<i32>, Option<&str>, Option<i32>) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(match (pid, status, timeline) {
-            (None, ..) => Self::Absent,
-            (Some(_), Some("streaming"), Some(timeline)) => Self::Streaming(Timeline(timeline.cast_unsigned())),
-            (Some(_), Some(_), _) => Self::Absent,
-            (Some(_), None, _) => Self::Hidden,
-        })
+    /// From a status and a timeline with a colon between them; both are kept from a role that lacks the privilege.
+    fn told(text: &str) -> Self {
+        match text.split_once(':') {
+            Some(("", _)) => Self::Hidden,
+            Some(("streaming", timeline)) => {
+                timeline.parse().map_or(Self::Absent, |number| Self::Streaming(Timeline(number)))
+            }
+            _ => Self::Absent,
+        }
     }
 }
 
@@ -170,7 +190,7 @@ pub(super) fn on_primary(node: &str, reading: Reading, layout: WalLayout) -> Res
     Ok(Place { timeline, tag: layout.normalize(reading.lsn).just_below(), origin: Origin::Primary })
 }
 
-/// The position that a standby's reading proves, given what was asked *after* it about the WAL receiver.
+/// The position that a standby's reading proves, given what it told *afterwards* about its WAL receiver.
 ///
 /// A standby cannot be asked which timeline it has replayed; its receiver tells which one it streams, and the startup
 /// process streams only timelines that its replay position lies on. Asked in the other order the standby could move
@@ -182,14 +202,13 @@ pub(super) fn on_standby(
     node: &str,
     reading: Reading,
     layout: WalLayout,
-    receiver: Receiver,
     run: Run,
     memory: &mut Option<Confirmed>,
 ) -> Result<Place, Fault> {
     let replay = layout.normalize(reading.lsn);
     let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
     let known = memory.filter(|known| known.run == run && run.recovery_started.is_some());
-    match (receiver, known) {
+    match (reading.receiver, known) {
         (Receiver::Streaming(timeline), _) => {
             // Answers of several connections may arrive out of order: the memory keeps the most.
             if known.is_none_or(|known| (known.timeline, known.replay) < (timeline, replay)) {
@@ -238,23 +257,34 @@ mod tests {
 
     const RUN_ONE: Run = Run { system_identifier: 7, started: 1, recovery_started: Some(1) };
 
-    fn replayed(lsn: u64) -> Reading {
-        Reading { standby: true, lsn: Lsn::new(lsn), timeline: None }
-    }
-
     fn stand(lsn: u64, receiver: Receiver, run: Run, memory: &mut Option<Confirmed>) -> Result<(u32, u64), FaultKind> {
-        on_standby("s", replayed(lsn), WalLayout::DEFAULT, receiver, run, memory)
+        let reading = Reading { standby: true, lsn: Lsn::new(lsn), timeline: None, receiver };
+        on_standby("s", reading, WalLayout::DEFAULT, run, memory)
             .map(|place| (place.timeline.0, place.tag.offset()))
             .map_err(|fault| fault.kind)
     }
 
     #[test]
     fn the_tag_of_a_primary_is_floored_first_and_lowered_then() {
-        let flushed = |lsn| Reading { standby: false, lsn: Lsn::new(lsn), timeline: Some(Timeline(1)) };
+        let flushed = |lsn| Reading {
+            standby: false,
+            lsn: Lsn::new(lsn),
+            timeline: Some(Timeline(1)),
+            receiver: Receiver::Absent,
+        };
         let tag = |lsn| on_primary("p", flushed(lsn), WalLayout::DEFAULT).unwrap().tag.offset();
         assert_eq!(tag(0xD00_2018), 0xD00_1FFF, "24 bytes past a page start");
         assert_eq!(tag(0xD00_0028), 0xCFF_FFFF, "40 bytes past a segment start");
         assert_eq!(tag(0xD00_3000 + 100), 0xD00_3000 + 99);
+    }
+
+    #[test]
+    fn what_a_receiver_tells() {
+        assert_eq!(Receiver::told("streaming:3"), Receiver::Streaming(Timeline(3)));
+        assert_eq!(Receiver::told(":"), Receiver::Hidden);
+        for unproven in ["waiting:3", "stopping:3", "streaming:", "restarting:2", "connecting:"] {
+            assert_eq!(Receiver::told(unproven), Receiver::Absent, "{unproven}");
+        }
     }
 
     #[test]

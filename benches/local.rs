@@ -1,0 +1,253 @@
+//! A hit of the in-process tier against a bare `get` of the cache that it is made of.
+//!
+//! Goal: at most 1.10 of the bare time, no allocation, and an answer at the first poll.
+
+#![expect(clippy::expect_used, reason = "what is not as expected is not measured")]
+
+mod paired;
+
+use futures_util::FutureExt;
+use highwater::memory::{Cluster, Source, View};
+use highwater::source::Fault;
+use highwater::{Cache, Highwater, Position, ReadOptions, Repository, Session, Token};
+use moka::sync::Cache as Moka;
+use paired::{Effort, head, pairs, row};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::hash::Hash;
+use std::hint::black_box;
+use std::marker::PhantomData;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const ROWS: usize = 100_000;
+const CAPACITY: u64 = 2 * ROWS as u64;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const THREADS_MAX: usize = 2;
+
+trait Key: Clone + Eq + Hash + Serialize + Send + Sync + 'static {
+    const NAME: &str;
+
+    fn numbered(number: usize) -> Self;
+
+    fn number(&self) -> usize;
+}
+
+impl Key for u64 {
+    const NAME: &str = "u64";
+
+    fn numbered(number: usize) -> Self {
+        number as Self
+    }
+
+    fn number(&self) -> usize {
+        *self as usize
+    }
+}
+
+impl Key for String {
+    const NAME: &str = "String";
+
+    /// 23 bytes.
+    fn numbered(number: usize) -> Self {
+        format!("user:{number:018}")
+    }
+
+    fn number(&self) -> usize {
+        self.rsplit(':').next().and_then(|number| number.parse().ok()).expect("a key of ours")
+    }
+}
+
+/// 256 bytes.
+struct Row {
+    number: usize,
+    _rest: [u8; 248],
+}
+
+impl Row {
+    fn of(key: &impl Key) -> Self {
+        Self { number: key.number(), _rest: [7; 248] }
+    }
+}
+
+struct Rows<K> {
+    grouped: bool,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<K: Key> Repository<View> for Rows<K> {
+    type Key = K;
+    type Value = Row;
+    type Error = Fault;
+
+    async fn load(&self, _: &View, key: &K) -> Result<Option<Row>, Fault> {
+        Ok(Some(Row::of(key)))
+    }
+
+    fn groups(&self, key: &K, _: Option<&Row>) -> impl IntoIterator<Item = Cow<'static, str>> {
+        let groups = if self.grouped { vec![key.number() % 1000, key.number() % 10] } else { Vec::new() };
+        groups.into_iter().map(|group| Cow::Owned(format!("group:{group}")))
+    }
+}
+
+/// The two caches, full, and the keys in the orders in which they are asked for.
+struct Bench<K: Key> {
+    keys: Vec<K>,
+    bare: Moka<K, Arc<Row>>,
+    ours: Cache<Rows<K>, Source>,
+    /// With no token, and with one that every entry just meets.
+    sessions: [Session; 2],
+}
+
+impl<K: Key> Bench<K> {
+    async fn filled(store: &Highwater<Source>, grouped: bool) -> Self {
+        let keys: Vec<K> = (0..ROWS).map(K::numbered).collect();
+        let bare = Moka::new(CAPACITY);
+        keys.iter().for_each(|key| bare.insert(key.clone(), Arc::new(Row::of(key))));
+        bare.run_pending_tasks();
+        let name = format!("{} {grouped}", K::NAME);
+        let rows = Rows { grouped, key: PhantomData };
+        let ours = store.cache(name, rows).max_capacity(CAPACITY).time_to_live(DAY).build().expect("a cache");
+        let mut least: Option<Position> = None;
+        for keys in keys.chunks(1000) {
+            let reads = ours.get_many(&Session::new(), keys, &ReadOptions::default()).await.expect("rows");
+            let positions = reads.iter().map(|read| read.position);
+            least = least.into_iter().chain(positions).min_by_key(|position| position.lsn);
+        }
+        assert_eq!((ours.local_entries(), bare.entry_count()), (ROWS as u64, ROWS as u64), "all are resident");
+        let token = Token::at(least.expect("a position"));
+        Self { keys, bare, ours, sessions: [Session::new(), Session::from_token(token)] }
+    }
+
+    /// Nanoseconds for each `get`, by this many threads at once, each in its own part of the order.
+    fn bare(&self, order: &[u32], threads: usize) -> f64 {
+        timed(order, threads, |order| {
+            order.iter().map(|&at| self.bare.get(self.key(at)).map_or(0, |row| row.number)).sum()
+        })
+    }
+
+    fn ours(&self, order: &[u32], threads: usize, session: &Session) -> f64 {
+        let before = self.ours.stats().hits_local;
+        // Two clients would not share a session.
+        let token = session.token();
+        let ns = timed(order, threads, |order| {
+            let session = Session::from_token(token.clone());
+            order.iter().map(|&at| self.hit(&session, at)).sum()
+        });
+        assert_eq!(self.ours.stats().hits_local - before, order.len() as u64, "every read was a hit");
+        ns
+    }
+
+    /// One hit: ready at the first poll.
+    fn hit(&self, session: &Session, at: u32) -> usize {
+        let read = self.ours.get(session, self.key(at)).now_or_never().expect("a hit awaits nothing");
+        read.ok().and_then(|read| read.value).map_or(0, |row| row.number)
+    }
+
+    fn key(&self, at: u32) -> &K {
+        self.keys.get(at as usize).expect("a key of ours")
+    }
+
+    async fn compare(&self, effort: Effort, grouped: bool) {
+        let groups = if grouped { "two groups" } else { "no group" };
+        let count = effort.of(50_000, 10_000);
+        for (orders, shape) in [(zipf(effort), "Zipf"), (uniform(effort), "uniform")] {
+            for (session, token) in self.sessions.iter().zip(["no token", "token"]) {
+                for threads in 1..=THREADS_MAX {
+                    let (mut bare, mut ours) = (orders.chunks(count).cycle(), orders.chunks(count).cycle());
+                    let pairs = pairs(
+                        effort.rounds(),
+                        async || self.bare(bare.next().expect("an order"), threads),
+                        async || self.ours(ours.next().expect("an order"), threads, session),
+                    );
+                    let what = format!("{}, {groups}, {token}, {shape}, {threads} thread", K::NAME);
+                    row(&what, ..=1.10, &pairs.await);
+                }
+            }
+        }
+    }
+
+    /// Counts what hits allocate, after the first ones.
+    fn profile(&self, effort: Effort, grouped: bool) {
+        let order = uniform(effort);
+        let order = || order.iter().take(ROWS);
+        let count = |run: &dyn Fn() -> usize| {
+            black_box(run());
+            allocation_counter::measure(|| assert_ne!(black_box(run()), 0)).count_total
+        };
+        let bare = count(&|| order().filter_map(|&at| self.bare.get(self.key(at))).map(|row| row.number).sum());
+        for (session, token) in self.sessions.iter().zip(["no token", "token"]) {
+            let ours = count(&|| order().map(|&at| self.hit(session, at)).sum());
+            println!("{}, grouped {grouped}, {token}: {ours} allocations in {ROWS} hits (bare {bare})", K::NAME);
+        }
+    }
+}
+
+/// Nanoseconds of one thread for each key of the order. `run` returns the sum of the numbers of the rows that it saw.
+fn timed(order: &[u32], threads: usize, run: impl Fn(&[u32]) -> usize + Sync) -> f64 {
+    let expected: usize = order.iter().map(|&at| at as usize).sum();
+    let part = order.len() / threads;
+    let start = Barrier::new(threads);
+    let work = |order| {
+        start.wait();
+        let begun = Instant::now();
+        let sum = run(order);
+        (begun.elapsed(), sum)
+    };
+    let done: Vec<(Duration, usize)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = order.chunks(part).map(|order| scope.spawn(|| work(order))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(done.iter().map(|(_, sum)| sum).sum::<usize>(), expected, "the rows are those of the keys");
+    let slowest = done.iter().map(|(time, _)| *time).max().unwrap_or_default();
+    slowest.as_nanos() as f64 / part as f64
+}
+
+/// An order in which the `n`th most popular of the rows is asked for in proportion to `n` to the power of -0.99.
+fn zipf(effort: Effort) -> Vec<u32> {
+    let mut sum = 0.0;
+    let shares: Vec<f64> = (1..=ROWS)
+        .map(|rank| {
+            sum += (rank as f64).powf(-0.99);
+            sum
+        })
+        .collect();
+    let mut chance = StdRng::seed_from_u64(1);
+    // Ranks are strewn over the keys, so that popular rows do not lie side by side.
+    let key = |rank: usize| (rank * 7_919 % ROWS) as u32;
+    let draws = effort.of(1_000_000, ROWS);
+    (0..draws)
+        .map(|_| chance.random::<f64>() * sum)
+        .map(|at| key(shares.partition_point(|share| *share < at)))
+        .collect()
+}
+
+fn uniform(effort: Effort) -> Vec<u32> {
+    let mut chance = StdRng::seed_from_u64(2);
+    (0..effort.of(1_000_000, ROWS)).map(|_| chance.random_range(0..ROWS as u32)).collect()
+}
+
+async fn run<K: Key>(effort: Effort, store: &Highwater<Source>) {
+    for grouped in [false, true] {
+        let bench = Bench::<K>::filled(store, grouped).await;
+        bench.profile(effort, grouped);
+        head(&format!("Local hit, {} keys", K::NAME), "ns");
+        bench.compare(effort, grouped).await;
+    }
+}
+
+fn main() {
+    let effort = Effort::asked_for();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let cluster = Cluster::new(0);
+        let store = Highwater::over(cluster.source()).start().await.expect("a store");
+        run::<u64>(effort, &store).await;
+        run::<String>(effort, &store).await;
+        store.close().await;
+    });
+}

@@ -1,0 +1,87 @@
+//! Paired measurement: two ways of doing one thing take turns in many short rounds, and what counts is the ratio within
+//! each pair. On a busy machine absolute numbers move by half; both halves of a pair move together.
+
+use std::ops::{Bound, RangeBounds};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    quick: bool,
+}
+
+impl Effort {
+    /// All of it with `cargo bench`; little with `-- --quick`, with `HIGHWATER_BENCH_QUICK` set, or where cargo runs the
+    /// benchmarks as tests.
+    pub(crate) fn asked_for() -> Self {
+        let asked = |flag: &str| std::env::args().any(|arg| arg == flag);
+        Self { quick: asked("--quick") || !asked("--bench") || std::env::var_os("HIGHWATER_BENCH_QUICK").is_some() }
+    }
+
+    /// `full`, or `quick` where little is to be measured.
+    pub(crate) fn of(self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+
+    /// How many pairs of rounds are run.
+    pub(crate) fn rounds(self) -> usize {
+        self.of(41, 5)
+    }
+}
+
+/// What one round of each measured: a time or a rate, in one unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair {
+    bare: f64,
+    ours: f64,
+}
+
+/// Runs pairs of rounds, the order within a pair changing from one to the next. The first pair only warms up.
+pub(crate) async fn pairs(
+    rounds: usize,
+    mut bare: impl AsyncFnMut() -> f64,
+    mut ours: impl AsyncFnMut() -> f64,
+) -> Vec<Pair> {
+    let mut pairs = Vec::with_capacity(rounds + 1);
+    for round in 0..=rounds {
+        if round % 2 == 0 {
+            let bare = bare().await;
+            pairs.push(Pair { bare, ours: ours().await });
+        } else {
+            let ours = ours().await;
+            pairs.push(Pair { bare: bare().await, ours });
+        }
+    }
+    pairs.split_off(1)
+}
+
+/// Prints the head of a table of [`row`]s.
+pub(crate) fn head(title: &str, unit: &str) {
+    println!("\n{title}\n");
+    println!("| what | bare, {unit} | ours, {unit} | ratio | min..max | goal | |");
+    println!("|---|---|---|---|---|---|---|");
+}
+
+/// Prints one line: the medians, and the median of the ratios with the least and the greatest. `goal` is where that
+/// median should lie; `..` where nothing was promised.
+pub(crate) fn row(what: &str, goal: impl RangeBounds<f64>, pairs: &[Pair]) {
+    let sorted = |of: fn(&Pair) -> f64| {
+        let mut values: Vec<f64> = pairs.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let middle = |values: &[f64]| values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
+    let ratios = sorted(|pair| pair.ours / pair.bare);
+    let (bare, ours, ratio) = (middle(&sorted(|pair| pair.bare)), middle(&sorted(|pair| pair.ours)), middle(&ratios));
+    let (least, most) = (ratios.first().unwrap_or(&f64::NAN), ratios.last().unwrap_or(&f64::NAN));
+    let (goal, verdict) = match (goal.start_bound(), goal.end_bound(), goal.contains(&ratio)) {
+        (Bound::Unbounded, Bound::Unbounded, _) => ("-".to_owned(), ""),
+        (Bound::Included(least), _, met) => (format!(">= {least:.2}"), told(met)),
+        (_, Bound::Included(most), met) => (format!("<= {most:.2}"), told(met)),
+        _ => unreachable!("a goal names one end, and means it too"),
+    };
+    println!("| {what} | {bare:.1} | {ours:.1} | {ratio:.3} | {least:.2}..{most:.2} | {goal} | {verdict} |");
+}
+
+fn told(met: bool) -> &'static str {
+    if met { "met" } else { "missed" }
+}
