@@ -87,12 +87,13 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         let shelf = &self.0;
         let name = Name::of(&shelf.name, key)?;
         let deadline = shelf.deadline(options);
+        let mut spent = None;
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
             let lane = (key.clone(), options.fallback);
             let joined = shelf
                 .flights
-                .join(&lane, demand.floor, deadline, || shelf.store.take_load_permit())
+                .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
                 .ok_or_else(|| Error::overloaded("too many keys are loading (settings.loads_max)"))?;
             if joined.leads {
                 shelf.store.spawn(Arc::clone(shelf).fly(lane, name.clone(), Arc::clone(&joined.flight)));
@@ -114,6 +115,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 Some(Landing::Failed(error)) => return shelf.give_up(session, key, options, error),
                 None => return Err(Error::closed().into()),
             }
+            spent = Some(joined.flight);
         }
         let error = Error::not_fresh("the key or the history changed faster than it could be read");
         shelf.give_up(session, key, options, error)
