@@ -1,6 +1,6 @@
 //! One load: choose a server, verify it on the connection that answers, wait, fall back.
 
-use super::belief::{self, Want};
+use super::belief::{self, Belief, Want};
 use super::{Fleet, Node};
 use crate::entry::{Floor, Stamp};
 use crate::freshness::Fallback;
@@ -113,7 +113,7 @@ impl<S: Source> Fleet<S> {
                 let _ = timeout_at(need.wait_until, news.changed()).await;
                 continue;
             };
-            match self.attempt(node, need, false, work, departed).await {
+            match self.attempt_replica(node, need, work, departed).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(failed) => self.take_in(node, failed)?,
             }
@@ -142,7 +142,7 @@ impl<S: Source> Fleet<S> {
                 let mut tried = Vec::new();
                 let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
                 while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
-                    match self.attempt(node, &anything, false, work, departed).await {
+                    match self.attempt_replica(node, &anything, work, departed).await {
                         Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
                         Err(failed) => self.take_in(node, failed)?,
                     }
@@ -185,6 +185,27 @@ impl<S: Source> Fleet<S> {
         };
         drop(permit);
         answer
+    }
+
+    /// An attempt that is given up when the monitor finds the server silent, because another can still answer in time.
+    async fn attempt_replica<W: Work<S::Conn>>(
+        &self,
+        node: NodeId,
+        need: &Need,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, Attempt<W::Error>> {
+        let mut news = self.beliefs.subscribe();
+        let begun = news.borrow_and_update().get(node).map_or(0, |belief| belief.probes);
+        let silent = |beliefs: &Vec<Belief>| beliefs.get(node).is_some_and(|belief| belief.is_silent_since(begun));
+        tokio::select! {
+            biased;
+            outcome = self.attempt(node, need, false, work, departed) => outcome,
+            _ = news.wait_for(silent) => {
+                let fault = Fault::new(FaultKind::TimedOut, self.name(node), "fell silent while a load was there");
+                Err(Attempt::Fault(fault))
+            }
+        }
     }
 
     async fn attempt<W: Work<S::Conn>>(
