@@ -147,6 +147,11 @@ impl<L: Clone> Flight<L> {
         (plan.floor, plan.deadline)
     }
 
+    /// Whether the load had to reach more than this floor: it may have failed where one for less would not.
+    pub(crate) fn wanted_more_than(&self, floor: Floor) -> bool {
+        !self.lock().floor.is_within(floor)
+    }
+
     /// A statement is about to be sent.
     pub(crate) fn depart(&self) {
         self.lock().stage = Stage::Departed;
@@ -214,6 +219,7 @@ mod tests {
         first.flight.depart();
         let late = join(&flights, 33);
         assert!(Arc::ptr_eq(&late.flight, &first.flight) && !late.entitled);
+        assert!(late.flight.wanted_more_than(floor(32)) && !late.flight.wanted_more_than(floor(33)));
     }
 
     #[tokio::test]

@@ -87,7 +87,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         let shelf = &self.0;
         let name = Name::of(&shelf.name, key)?;
         let deadline = shelf.deadline(options);
-        let mut spent = None;
+        let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
             let lane = (key.clone(), options.fallback);
@@ -112,6 +112,10 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 }
                 Some(Landing::HistoryMoved) => {}
                 Some(Landing::Loader(error)) => return Err(ReadError::Load(error)),
+                // Once: with its own floor alone it may be answered by a server that the others could not use.
+                Some(Landing::Failed(_)) if !failed_for_more && joined.flight.wanted_more_than(demand.floor) => {
+                    failed_for_more = true;
+                }
                 Some(Landing::Failed(error)) => return shelf.give_up(session, key, options, error),
                 None => return Err(Error::closed().into()),
             }

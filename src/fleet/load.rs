@@ -113,7 +113,7 @@ impl<S: Source> Fleet<S> {
                 let _ = timeout_at(need.wait_until, news.changed()).await;
                 continue;
             };
-            match self.attempt_replica(node, need, work, departed).await {
+            match self.attempt_unless_silent(node, need, false, work, departed).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(failed) => self.take_in(node, failed)?,
             }
@@ -142,7 +142,7 @@ impl<S: Source> Fleet<S> {
                 let mut tried = Vec::new();
                 let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
                 while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
-                    match self.attempt_replica(node, &anything, work, departed).await {
+                    match self.attempt_unless_silent(node, &anything, false, work, departed).await {
                         Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
                         Err(failed) => self.take_in(node, failed)?,
                     }
@@ -167,7 +167,7 @@ impl<S: Source> Fleet<S> {
         let mut node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
         let mut resolved_again = false;
         let answer = loop {
-            match self.attempt(node, need, true, work, departed).await {
+            match self.attempt_unless_silent(node, need, true, work, departed).await {
                 Ok(loaded) => break Ok(loaded),
                 Err(Attempt::Fault(fault)) if may_have_moved(&fault) && !resolved_again => {
                     // Once: the primary has moved, or a pooled connection was dead and a fresh one may not be.
@@ -187,11 +187,13 @@ impl<S: Source> Fleet<S> {
         answer
     }
 
-    /// An attempt that is given up when the monitor finds the server silent, because another can still answer in time.
-    async fn attempt_replica<W: Work<S::Conn>>(
+    /// An attempt that is given up when the monitor finds the server silent: another can still answer in time, and who
+    /// joined the load of a reader that wants more can still load for less.
+    async fn attempt_unless_silent<W: Work<S::Conn>>(
         &self,
         node: NodeId,
         need: &Need,
+        primary: bool,
         work: &W,
         departed: &(dyn Fn() + Sync),
     ) -> Result<Loaded<W::Value>, Attempt<W::Error>> {
@@ -200,7 +202,7 @@ impl<S: Source> Fleet<S> {
         let silent = |beliefs: &Vec<Belief>| beliefs.get(node).is_some_and(|belief| belief.is_silent_since(begun));
         tokio::select! {
             biased;
-            outcome = self.attempt(node, need, false, work, departed) => outcome,
+            outcome = self.attempt(node, need, primary, work, departed) => outcome,
             _ = news.wait_for(silent) => {
                 let fault = Fault::new(FaultKind::TimedOut, self.name(node), "fell silent while a load was there");
                 Err(Attempt::Fault(fault))
