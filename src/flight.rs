@@ -66,12 +66,15 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a flight for `key` that will answer a read with `floor`, or begins one where `may_begin` allows it.
+    /// Joins a flight for `key` that will answer a read with `floor`, or begins one where `may_begin` allows it. Never
+    /// the flight `spent`, which landed without being of use to this reader: until its pilot has taken it away it is
+    /// still there, and would land the same way again.
     pub(crate) fn join(
         &self,
         key: &K,
         floor: Floor,
         deadline: Instant,
+        spent: Option<&Arc<Flight<L>>>,
         may_begin: impl FnOnce() -> bool,
     ) -> Option<Joined<L>> {
         let mut lanes = self.lock();
@@ -83,7 +86,8 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
             }
             Slot::Occupied(mut lane) => {
                 let lane = lane.get_mut();
-                if let Some(entitled) = lane.current.board(floor, deadline) {
+                let spent = spent.is_some_and(|spent| Arc::ptr_eq(spent, &lane.current));
+                if !spent && let Some(entitled) = lane.current.board(floor, deadline) {
                     return Some(Joined { flight: Arc::clone(&lane.current), entitled, leads: false });
                 }
                 let next = lane.next.get_or_insert_with(|| Flight::new(floor, deadline));
@@ -143,6 +147,11 @@ impl<L: Clone> Flight<L> {
         (plan.floor, plan.deadline)
     }
 
+    /// Whether the load had to reach more than this floor: it may have failed where one for less would not.
+    pub(crate) fn wanted_more_than(&self, floor: Floor) -> bool {
+        !self.lock().floor.is_within(floor)
+    }
+
     /// A statement is about to be sent.
     pub(crate) fn depart(&self) {
         self.lock().stage = Stage::Departed;
@@ -181,7 +190,7 @@ mod tests {
     }
 
     fn join(flights: &Flights<u8, u32>, tag: u64) -> Joined<u32> {
-        flights.join(&1, floor(tag), Instant::now() + Duration::from_secs(1), || true).unwrap()
+        flights.join(&1, floor(tag), Instant::now() + Duration::from_secs(1), None, || true).unwrap()
     }
 
     #[tokio::test]
@@ -208,6 +217,7 @@ mod tests {
         first.flight.depart();
         let late = join(&flights, 33);
         assert!(Arc::ptr_eq(&late.flight, &first.flight) && !late.entitled);
+        assert!(late.flight.wanted_more_than(floor(32)) && !late.flight.wanted_more_than(floor(33)));
     }
 
     #[tokio::test]
@@ -221,6 +231,21 @@ mod tests {
         let next = flights.end(&1).unwrap();
         assert!(Arc::ptr_eq(&next, &third.flight));
         assert_eq!(next.close().0, floor(8));
+    }
+
+    #[test]
+    fn nobody_joins_again_what_was_of_no_use_to_them() {
+        let flights = Flights::new();
+        let first = join(&flights, 5);
+        first.flight.close();
+        first.flight.depart();
+        let late = join(&flights, 5);
+        first.flight.land(7);
+        // The pilot has not come to `end` yet.
+        let deadline = Instant::now();
+        let again = flights.join(&1, floor(5), deadline, Some(&late.flight), || true).unwrap();
+        assert!(!Arc::ptr_eq(&again.flight, &late.flight) && again.entitled && !again.leads);
+        assert!(Arc::ptr_eq(&flights.end(&1).unwrap(), &again.flight));
     }
 
     #[tokio::test]
@@ -237,7 +262,7 @@ mod tests {
     fn where_nothing_may_begin_nothing_does() {
         let flights: Flights<u8, u32> = Flights::new();
         let deadline = Instant::now();
-        assert!(flights.join(&1, floor(1), deadline, || false).is_none());
+        assert!(flights.join(&1, floor(1), deadline, None, || false).is_none());
         assert_eq!(flights.len(), 0);
     }
 }

@@ -38,6 +38,11 @@ impl Belief {
         }
     }
 
+    /// Whether a question begun after the first `probes` was left without an answer.
+    pub(crate) fn is_silent_since(&self, probes: u64) -> bool {
+        self.probes > probes && matches!(self.standing, Standing::Out { why: FaultKind::TimedOut, .. })
+    }
+
     pub(crate) fn is_primary(&self, timeline: Timeline) -> bool {
         matches!(&self.standing, Standing::Up(Role::Primary { timeline: own, .. }) if *own == timeline)
     }

@@ -118,7 +118,7 @@ impl<S: Source> Fleet<S> {
                 let _ = timeout_at(need.wait_until, self.beliefs.wait_for(news)).await;
                 continue;
             };
-            match self.attempt(node, need, false, work, departed).await {
+            match self.attempt_unless_silent(node, need, false, work, departed).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(failed) => self.take_in(node, failed)?,
             }
@@ -147,7 +147,7 @@ impl<S: Source> Fleet<S> {
                 let mut tried = Vec::new();
                 let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
                 while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
-                    match self.attempt(node, &anything, false, work, departed).await {
+                    match self.attempt_unless_silent(node, &anything, false, work, departed).await {
                         Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
                         Err(failed) => self.take_in(node, failed)?,
                     }
@@ -172,7 +172,7 @@ impl<S: Source> Fleet<S> {
         let mut node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
         let mut resolved_again = false;
         let answer = loop {
-            match self.attempt(node, need, true, work, departed).await {
+            match self.attempt_unless_silent(node, need, true, work, departed).await {
                 Ok(loaded) => break Ok(loaded),
                 Err(Attempt::Fault(fault)) if may_have_moved(&fault) && !resolved_again => {
                     // Once: the primary has moved, or a pooled connection was dead and a fresh one may not be.
@@ -190,6 +190,29 @@ impl<S: Source> Fleet<S> {
         };
         drop(permit);
         answer
+    }
+
+    /// An attempt that is given up when the monitor finds the server silent: another can still answer in time, and who
+    /// joined the load of a reader that wants more can still load for less.
+    async fn attempt_unless_silent<W: Work<S::Conn>>(
+        &self,
+        node: NodeId,
+        need: &Need,
+        primary: bool,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, Attempt<W::Error>> {
+        let begun = self.beliefs.now().get(node).map_or(0, |belief| belief.probes);
+        let is_silent = |belief: &Belief| belief.is_silent_since(begun).then_some(());
+        let silent = |beliefs: &Vec<Belief>| beliefs.get(node).and_then(is_silent);
+        tokio::select! {
+            biased;
+            outcome = self.attempt(node, need, primary, work, departed) => outcome,
+            () = self.beliefs.wait_for(silent) => {
+                let fault = Fault::new(FaultKind::TimedOut, self.name(node), "fell silent while a load was there");
+                Err(Attempt::Fault(fault))
+            }
+        }
     }
 
     async fn attempt<W: Work<S::Conn>>(
