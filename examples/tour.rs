@@ -250,11 +250,11 @@ where
         write(&tx).await?;
         tx.retract(&self.alpha.articles, &ARTICLE);
         let receipt = tx.commit().await?;
-        println!("    alice on alpha  writes {NEW_TITLE:?}; her token is now {}", receipt.token.lsn);
+        println!("    alice on alpha  writes {NEW_TITLE:?}; her token is now {}", receipt.position.lsn);
         claim(receipt.told, "Redis took the retraction")?;
 
         let replay = self.replay().await?;
-        let short = receipt.token.lsn.bytes_ahead_of(replay);
+        let short = receipt.position.lsn.bytes_ahead_of(replay);
         println!("    The replica stands at {replay}, {short} bytes short of the token.");
         claim(short > 0, "the replica still has the old title")?;
         let read = self.alpha.read("alice on alpha", alice).await?;
@@ -264,10 +264,10 @@ where
         pause(false).await?;
         eventually("the replica has caught up, and alpha knows", async || {
             let known = self.alpha.store.stats().nodes.iter().any(|node| node.lag_bytes == Some(0));
-            Ok(known && self.replay().await? >= receipt.token.lsn)
+            Ok(known && self.replay().await? >= receipt.position.lsn)
         })
         .await?;
-        Ok(receipt.token)
+        Ok(receipt.position)
     }
 
     async fn refill(&self, alice: &Session, token: Position) -> Result {

@@ -10,12 +10,14 @@ use crate::freshness::Fallback;
 use crate::repository::{GROUPS_MAX, Repository};
 use crate::source::Source;
 use crate::tier::{Address, Offer};
+use crate::trace;
 use crate::{Error, Lsn};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// How a flight ended.
 pub(super) enum Landing<V, E> {
@@ -80,7 +82,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         mut flight: Arc<CacheFlight<R, S::Conn>>,
     ) {
         loop {
-            let flown = AssertUnwindSafe(self.fly_once(&lane, &name, &flight)).catch_unwind().await;
+            let flown = AssertUnwindSafe(self.fly_once(&lane, &name, &flight).instrument(trace::load(&self.name)));
+            let flown = flown.catch_unwind().await;
             let offer = flown.unwrap_or_else(|_| {
                 flight.land(Landing::Failed(Error::loader_panicked()));
                 None

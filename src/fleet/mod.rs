@@ -178,7 +178,7 @@ impl<S: Source> Fleet<S> {
         if let Some(node) = self.primary().filter(|_| ours) {
             self.counters.nudges.add_one();
             if let Err(fault) = self.source.nudge(node).await {
-                tracing::debug!(target: "highwater", node = %fault.node, kind = ?fault.kind, "nudge failed");
+                crate::trace::nudge_failed(&fault);
             }
         }
     }
@@ -194,15 +194,16 @@ impl<S: Source> Fleet<S> {
             _ => None,
         });
         let node_stats = |(node, belief): (NodeId, &Belief)| {
-            let (lag_bytes, lag) = match &belief.standing {
+            let (position, lag_bytes, lag) = match &belief.standing {
                 Standing::Up(Role::Standby { replay, lag, .. }) => {
-                    (head.map(|head| head.bytes_ahead_of(*replay)), *lag)
+                    (Some(*replay), head.map(|head| head.bytes_ahead_of(*replay)), *lag)
                 }
-                _ => (None, None),
+                Standing::Up(Role::Primary { insert, .. }) => (Some(*insert), None, None),
+                _ => (None, None, None),
             };
             let loads = self.nodes.get(node).map_or(0, |node| node.busy.load(Ordering::Relaxed));
             let (name, state, latency) = (self.name(node).to_owned(), describe(belief), belief.latency);
-            NodeStats { name, state, lag_bytes, lag, latency, loads }
+            NodeStats { name, state, position, lag_bytes, lag, latency, loads }
         };
         beliefs.iter().enumerate().map(node_stats).collect()
     }
