@@ -1,18 +1,18 @@
 //! Joining loads: one load that several readers wait for.
 
 use crate::entry::Floor;
+use crate::watched::Watched;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// One load that several readers wait for. `L` is how it ends.
 #[derive(Debug)]
 pub(crate) struct Flight<L> {
     plan: Mutex<Plan>,
-    landing: watch::Sender<Option<L>>,
+    landing: Watched<Option<L>>,
 }
 
 /// What a flight was asked for, and how far it has come.
@@ -118,7 +118,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 impl<L: Clone> Flight<L> {
     fn new(floor: Floor, deadline: Instant) -> Arc<Self> {
         let plan = Plan { floor, deadline, stage: Stage::Boarding };
-        Arc::new(Self { plan: Mutex::new(plan), landing: watch::Sender::new(None) })
+        Arc::new(Self { plan: Mutex::new(plan), landing: Watched::new(None) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
@@ -155,20 +155,18 @@ impl<L: Clone> Flight<L> {
             return false;
         }
         plan.stage = Stage::Departed;
-        self.landing.send_replace(Some(landing));
+        self.landing.change(|landed| *landed = Some(landing));
         true
     }
 
     pub(crate) fn land(&self, landing: L) {
         self.depart();
-        self.landing.send_replace(Some(landing));
+        self.landing.change(|landed| *landed = Some(landing));
     }
 
     /// How it ended. May be dropped at any await; the flight goes on.
-    pub(crate) async fn landed(&self) -> Option<L> {
-        let mut watch = self.landing.subscribe();
-        // The sender lives in the flight, which `self` keeps.
-        watch.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    pub(crate) async fn landed(&self) -> L {
+        self.landing.wait_for(|landing| landing.clone()).await
     }
 }
 
@@ -195,7 +193,7 @@ mod tests {
         assert_eq!(first.flight.close().0, floor(9));
         first.flight.depart();
         first.flight.land(7);
-        assert_eq!(second.flight.landed().await, Some(7));
+        assert_eq!(second.flight.landed().await, 7);
         assert!(flights.end(&1).is_none());
         assert_eq!(flights.len(), 0);
     }
@@ -232,7 +230,7 @@ mod tests {
         let high = join(&flights, 9);
         assert!(!first.flight.land_if(|asked| asked.tag <= Lsn::new(6), 1));
         assert!(first.flight.land_if(|asked| asked.tag <= Lsn::new(9), 2));
-        assert_eq!(high.flight.landed().await, Some(2));
+        assert_eq!(high.flight.landed().await, 2);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 return shelf.give_up(session, key, options, Error::timed_out("waiting for a load"));
             };
             match landing {
-                Some(Landing::Answer { entry, rung, stale }) => {
+                Landing::Answer { entry, rung, stale } => {
                     let epoch = shelf.store.epochs.current();
                     // The flight may have left in a newer history than the one that this read's floor was counted in.
                     if entry.history != demand.history {
@@ -113,10 +113,9 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                         return Ok(shelf.answered(session, options, &entry, rung, stale));
                     }
                 }
-                Some(Landing::HistoryMoved) => {}
-                Some(Landing::Loader(error)) => return Err(ReadError::Load(error)),
-                Some(Landing::Failed(error)) => return shelf.give_up(session, key, options, error),
-                None => return Err(Error::closed().into()),
+                Landing::HistoryMoved => {}
+                Landing::Loader(error) => return Err(ReadError::Load(error)),
+                Landing::Failed(error) => return shelf.give_up(session, key, options, error),
             }
         }
         let error = Error::not_fresh("the key or the history changed faster than it could be read");

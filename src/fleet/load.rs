@@ -271,7 +271,8 @@ impl<S: Source> Fleet<S> {
     ) -> T {
         let busy: Vec<usize> = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
         let zone = self.settings.zone.as_deref();
-        ask(&self.beliefs.borrow(), &Want { timeline: need.timeline, floor, zone, tried, busy: &busy })
+        let want = Want { timeline: need.timeline, floor, zone, tried, busy: &busy };
+        self.beliefs.look(|beliefs| ask(beliefs, &want))
     }
 }
 
