@@ -62,7 +62,7 @@ fn a_token_at_a_page_boundary_does_not_wait_for_other_log() -> Result {
         let session = Session::new();
         write_to_the_end_of_a_page(&cluster, &instance, &session).await?;
         let raw = insert(cluster.primary()).await?;
-        let token = session.token().positions().last().unwrap();
+        let token = session.token().positions(instance.store.history().system_identifier()).last().unwrap();
         assert_eq!(token.lsn.offset(), raw - 24, "the token is floored to the page's start");
         let begun = Instant::now();
         let options = ReadOptions::default().or_else(Fallback::Error);

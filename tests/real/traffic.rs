@@ -152,7 +152,7 @@ impl Client {
         let version = version.cast_unsigned();
         tx.retract(&on.rows, &id);
         match tx.commit().await {
-            Ok(receipt) => Ok(Outcome::Committed { version, position: Some(place(receipt.token)) }),
+            Ok(receipt) => Ok(Outcome::Committed { version, position: Some(place(receipt.position)) }),
             Err(WriteError::Unknown(unknown)) => match unknown.resolve().await {
                 Fate::Committed => Ok(Outcome::Committed { version, position: None }),
                 Fate::Aborted => Ok(Outcome::RolledBack),
