@@ -99,6 +99,20 @@ impl History {
         }
     }
 
+    /// What is left of `position` once it is known to be lost: everything up to where the next timeline left its own.
+    ///
+    /// A token is an upper bound on its commits, so one beyond the switch point may cover commits below it, and these
+    /// survived. `None` where nothing of its timeline did, as far as is known.
+    pub(crate) fn survivor(&self, position: Position) -> Option<Position> {
+        match self.standing(position) {
+            Standing::Floor(_) | Standing::Ahead => Some(position),
+            Standing::Lost | Standing::Unproven => {
+                let end = self.switches.iter().find(|switch| switch.from == position.timeline)?;
+                Some(Position { timeline: position.timeline, lsn: position.lsn.min(end.at) })
+            }
+        }
+    }
+
     /// Eight bytes that differ between histories: part of every address in the shared tier.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {

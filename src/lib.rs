@@ -113,6 +113,7 @@ mod tasks;
 pub mod testkit;
 pub mod tier;
 mod token;
+mod trace;
 mod write;
 
 pub use builder::StoreBuilder;

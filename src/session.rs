@@ -142,10 +142,9 @@ impl Session {
         self.update(|state| {
             state.token.keep_surviving(history);
             if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
-                let survives =
-                    |seen: &Position| matches!(history.standing(*seen), Standing::Floor(_) | Standing::Ahead);
-                sights.seen.on_standby = sights.seen.on_standby.filter(survives);
-                sights.seen.on_primary = sights.seen.on_primary.filter(survives);
+                let survivor = |seen| history.survivor(seen);
+                sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
+                sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
             }
         });
     }

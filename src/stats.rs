@@ -1,5 +1,6 @@
 //! Counters, and the snapshots of them that are handed out.
 
+use crate::Lsn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -158,6 +159,8 @@ pub struct NodeStats {
     pub name: String,
     /// `primary`, `standby`, `unknown`, or why it is out.
     pub state: String,
+    /// How far it is: what a replica has replayed, what a primary has written.
+    pub position: Option<Lsn>,
     /// How many bytes of log it has still to replay, as far as is known.
     pub lag_bytes: Option<u64>,
     /// How far behind in time it says it is.

@@ -9,6 +9,7 @@ use crate::stats::{StoreCounters, StoreStats};
 use crate::tasks::Tasks;
 use crate::tier::TierError;
 use crate::tier::shared::DynSharedTier;
+use crate::trace;
 use crate::{BusState, Error};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -127,7 +128,7 @@ impl<S: Source> Store<S> {
 
     pub(crate) fn count_shared_error(&self, error: &TierError) {
         self.counters.shared_errors.add_one();
-        tracing::debug!(target: "highwater", %error, "shared tier");
+        trace::shared_tier_failed(error);
     }
 
     pub(crate) fn stats(&self) -> StoreStats {

@@ -97,13 +97,18 @@ impl Token {
         demand
     }
 
-    /// Drops the parts that `history` cannot contain, once the loss was accepted.
+    /// Drops what `history` cannot contain, once the loss was accepted.
     pub(crate) fn keep_surviving(&mut self, history: &History) {
         self.overflown = false;
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             shard.forgotten = false;
-            let survives = |part: &Position| matches!(history.standing(*part), Standing::Floor(_) | Standing::Ahead);
-            shard.parts.retain(survives);
+            shard.parts.retain_mut(|part| match history.survivor(*part) {
+                Some(survivor) => {
+                    *part = survivor;
+                    true
+                }
+                None => false,
+            });
         }
     }
 

@@ -6,6 +6,7 @@ use crate::retraction::{Names, Retraction};
 use crate::session::Session;
 use crate::source::{Committed, Fault, Outcome, Source, Transaction};
 use crate::store::Store;
+use crate::trace;
 use crate::{Error, Position, Postgres};
 use std::convert::Infallible;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 /// A transaction on the primary, begun by [`Highwater::begin`](crate::Highwater::begin). Its statements go through the
 /// connection that it dereferences to; dropped, it rolls back.
@@ -144,7 +146,7 @@ impl<S: Source> Tx<S> {
         let keeper = Arc::clone(&store);
         keeper.spawn(async move {
             // The caller may have gone away; the write has not.
-            let _ = tell.send(settle(store, tx, session, names).await);
+            let _ = tell.send(settle(store, tx, session, names).instrument(trace::commit()).await);
         });
         told.await.unwrap_or_else(|_| Err(WriteError::Store(Error::closed())))
     }
@@ -188,7 +190,7 @@ async fn settle<S: Source>(
         }
         Committed::Unknown { xid, fault } | Committed::Unplaced { xid, fault } => {
             store.counters.unknown_outcomes.add_one();
-            tracing::warn!(target: "highwater", node = %fault.node, kind = ?fault.kind, "outcome of a commit is unknown");
+            trace::outcome_unknown(&fault);
             // At once, and before anybody is told: until it is over, only the primary can know.
             session.begin_unresolved(store.cluster());
             let (found, outcome) = watch::channel(None);

@@ -10,12 +10,14 @@ use crate::freshness::Fallback;
 use crate::repository::{GROUPS_MAX, Repository};
 use crate::source::Source;
 use crate::tier::{Address, Offer};
+use crate::trace;
 use crate::{Error, Lsn};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// How a flight ended.
 pub(super) enum Landing<V, E> {
@@ -80,7 +82,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         mut flight: Arc<CacheFlight<R, S::Conn>>,
     ) {
         loop {
-            let flown = AssertUnwindSafe(self.fly_once(&lane, &name, &flight)).catch_unwind().await;
+            let flown = AssertUnwindSafe(self.fly_once(&lane, &name, &flight).instrument(trace::load(&self.name)));
+            let flown = flown.catch_unwind().await;
             let offer = flown.unwrap_or_else(|_| {
                 flight.land(Landing::Failed(Error::loader_panicked()));
                 None
@@ -149,12 +152,14 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 
     /// Ends the flight with what the shared tier holds, if that answers everybody on board.
     async fn land_from_shared(&self, key: &R::Key, name: &Name, flight: &CacheFlight<R, S::Conn>) -> bool {
-        let anything = Demand { floor: Floor::default(), seen_fill: None };
+        let history = self.store.epochs.current().fingerprint;
+        let anything = Demand { history, floor: Floor::default(), seen_fill: None };
         let Some(entry) = self.fetch(std::slice::from_ref(name), &anything).await.into_iter().flatten().next() else {
             return false;
         };
         let epoch = self.store.epochs.current().clone();
-        let answers = |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None }, &epoch).is_ok();
+        let demand = |floor: &Floor| Demand { floor: *floor, ..anything };
+        let answers = |floor: &Floor| self.answers(&entry, &demand(floor), &epoch).is_ok();
         // First, so that whoever is answered finds it there the next time.
         self.local.admit(key.clone(), &entry, self.clock().now_ms());
         let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };

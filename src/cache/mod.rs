@@ -134,6 +134,8 @@ impl From<Short> for Miss {
 /// What one read demands, resolved to one epoch.
 #[derive(Debug, Clone, Copy)]
 struct Demand {
+    /// The history that the floor is counted in: an entry of another one proves nothing about it.
+    history: u64,
     floor: Floor,
     seen_fill: Option<u64>,
 }
@@ -147,7 +149,7 @@ fn judge<V>(
     now_ms: u64,
     deaf_age_max: Duration,
 ) -> Result<(), Miss> {
-    if entry.history != epoch.fingerprint {
+    if entry.history != epoch.fingerprint || entry.history != demand.history {
         return Err(Miss::OtherHistory);
     }
     if entry.life.is_over(now_ms) {

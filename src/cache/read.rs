@@ -105,6 +105,10 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             match landing {
                 Some(Landing::Answer { entry, rung, stale }) => {
                     let epoch = shelf.store.epochs.current();
+                    // The flight may have left in a newer history than the one that this read's floor was counted in.
+                    if entry.history != demand.history {
+                        continue;
+                    }
                     if joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok() {
                         return Ok(shelf.answered(session, options, &entry, rung, stale));
                     }
@@ -151,9 +155,11 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             }
             let (slots, rest) =
                 open.into_iter().map(|(at, key, name)| (at, (key, name))).unzip::<_, _, Vec<_>, Vec<_>>();
-            let Some(loaded) = shelf.load_many(rest, &demand.floor, options.fallback, deadline).await? else {
-                continue;
+            let loaded = shelf.load_many(rest, &demand.floor, options.fallback, deadline).await?;
+            let same = |loaded: &Vec<(Arc<crate::entry::Entry<R::Value>>, Rung, bool)>| {
+                loaded.iter().all(|(entry, ..)| entry.history == demand.history)
             };
+            let Some(loaded) = loaded.filter(same) else { continue };
             for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
                 if let Some(answer) = answers.get_mut(at) {
                     *answer = Some(shelf.answered(session, options, &entry, rung, stale));
@@ -215,10 +221,13 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             }
             Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),
             Freshness::Latest => floor.latest = true,
-            Freshness::Any => return Ok(Demand { floor: crate::entry::Floor::default(), seen_fill: None }),
+            Freshness::Any => {
+                let (history, floor) = (epoch.fingerprint, crate::entry::Floor::default());
+                return Ok(Demand { history, floor, seen_fill: None });
+            }
         }
         match standing {
-            Standing::Floor(_) => Ok(Demand { floor, seen_fill: own.seen_fill }),
+            Standing::Floor(_) => Ok(Demand { history: epoch.fingerprint, floor, seen_fill: own.seen_fill }),
             problem => Err(problem),
         }
     }

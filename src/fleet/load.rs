@@ -241,7 +241,7 @@ impl<S: Source> Fleet<S> {
             Attempt::Late => return Err(LoadError::Failed(Error::timed_out("the loader was running"))),
             Attempt::Short(stamp) => {
                 self.counters.disbelieved.add_one();
-                tracing::debug!(target: "highwater", node = self.name(node), tag = %stamp.tag, "answer below the floor");
+                crate::trace::answer_below_floor(self.name(node), stamp.tag);
             }
             Attempt::Fault(fault) => {
                 self.counters.retries.add_one();

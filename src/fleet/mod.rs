@@ -120,7 +120,10 @@ impl<S: Source> Fleet<S> {
     /// one time share one question.
     pub(crate) async fn primary_position(&self, deadline: Instant) -> Result<crate::Position, Error> {
         let node = self.find_primary(deadline).await?;
-        self.ask(&[node], deadline).await;
+        if !self.ask(&[node], deadline).await {
+            // What is believed was read before this call, and so is no answer to it.
+            return Err(Error::timed_out("asking the primary for its position"));
+        }
         match self.beliefs.borrow().get(node).map(|belief| &belief.standing) {
             Some(Standing::Up(Role::Primary { timeline, insert, .. })) => {
                 Ok(crate::Position { timeline: *timeline, lsn: *insert })
@@ -138,8 +141,9 @@ impl<S: Source> Fleet<S> {
         self.ask(&nodes, deadline).await;
     }
 
-    /// Asks these servers anew and waits for answers to questions begun after this call, or until the deadline.
-    async fn ask(&self, nodes: &[NodeId], deadline: Instant) {
+    /// Asks these servers anew and waits for answers to questions begun after this call, or until the deadline. Returns
+    /// whether all have answered.
+    async fn ask(&self, nodes: &[NodeId], deadline: Instant) -> bool {
         let targets: Vec<(NodeId, u64)> = nodes
             .iter()
             .filter_map(|&node| {
@@ -152,8 +156,7 @@ impl<S: Source> Fleet<S> {
             targets.iter().all(|&(node, target)| beliefs.get(node).is_none_or(|belief| belief.probes >= target))
         };
         let mut watch = self.beliefs.subscribe();
-        // At the deadline the caller sees from the beliefs what is missing.
-        let _ = timeout_at(deadline, watch.wait_for(answered)).await;
+        timeout_at(deadline, watch.wait_for(answered)).await.is_ok()
     }
 
     /// A staleness bound as a read sees it now. Its position is `Lsn::MAX` where none that is young enough is known.
@@ -175,7 +178,7 @@ impl<S: Source> Fleet<S> {
         if let Some(node) = self.primary().filter(|_| ours) {
             self.counters.nudges.add_one();
             if let Err(fault) = self.source.nudge(node).await {
-                tracing::debug!(target: "highwater", node = %fault.node, kind = ?fault.kind, "nudge failed");
+                crate::trace::nudge_failed(&fault);
             }
         }
     }
@@ -191,15 +194,16 @@ impl<S: Source> Fleet<S> {
             _ => None,
         });
         let node_stats = |(node, belief): (NodeId, &Belief)| {
-            let (lag_bytes, lag) = match &belief.standing {
+            let (position, lag_bytes, lag) = match &belief.standing {
                 Standing::Up(Role::Standby { replay, lag, .. }) => {
-                    (head.map(|head| head.bytes_ahead_of(*replay)), *lag)
+                    (Some(*replay), head.map(|head| head.bytes_ahead_of(*replay)), *lag)
                 }
-                _ => (None, None),
+                Standing::Up(Role::Primary { insert, .. }) => (Some(*insert), None, None),
+                _ => (None, None, None),
             };
             let loads = self.nodes.get(node).map_or(0, |node| node.busy.load(Ordering::Relaxed));
             let (name, state, latency) = (self.name(node).to_owned(), describe(belief), belief.latency);
-            NodeStats { name, state, lag_bytes, lag, latency, loads }
+            NodeStats { name, state, position, lag_bytes, lag, latency, loads }
         };
         beliefs.iter().enumerate().map(node_stats).collect()
     }

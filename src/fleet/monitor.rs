@@ -4,10 +4,12 @@ use super::belief::{Belief, Standing, smooth};
 use super::{Fleet, SAMPLES_MAX, Sample};
 use crate::epoch::{HighWater, Sighted};
 use crate::source::{Fault, FaultKind, NodeId, Probe, Role, Source};
+use crate::trace;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument;
 
 /// How long one question may take before the server counts as frozen.
 const PROBE_MAX: Duration = Duration::from_secs(1);
@@ -18,7 +20,7 @@ impl<S: Source> Fleet<S> {
         let Some(shared) = self.nodes.get(node) else { return };
         loop {
             let question = shared.begun.fetch_add(1, Ordering::AcqRel) + 1;
-            self.probe(node, question).await;
+            self.probe(node, question).instrument(trace::probe(self.name(node))).await;
             let waited_for = shared.waiting.load(Ordering::Acquire) > 0;
             let pause = if waited_for { self.settings.wait_interval } else { self.settings.probe_interval };
             tokio::select! {
@@ -69,12 +71,12 @@ impl<S: Source> Fleet<S> {
             Sighted::Replaced => {
                 self.counters.replaced.add_one();
                 self.samples.store(Arc::default());
-                tracing::warn!(target: "highwater", node = self.name(node), %timeline, "history was replaced: every entry is dropped");
+                trace::history_replaced(self.name(node), timeline.0);
             }
             Sighted::Crashed(top) => {
                 self.counters.crashes.add_one();
                 self.samples.store(Arc::default());
-                tracing::warn!(target: "highwater", node = self.name(node), %top, "the primary crashed: floors were clamped");
+                trace::primary_crashed(self.name(node), top);
             }
             Sighted::Same => {}
         }
@@ -105,9 +107,9 @@ impl<S: Source> Fleet<S> {
 /// Tells changes, and only changes.
 fn report(name: &str, belief: &Belief, standing: &Standing) {
     match (&belief.standing, standing) {
-        (Standing::Out { .. }, Standing::Up(_)) => tracing::info!(target: "highwater", node = name, "server is back"),
+        (Standing::Out { .. }, Standing::Up(_)) => trace::server_back(name),
         (Standing::Up(_) | Standing::Unknown, Standing::Out { why, note }) => {
-            tracing::warn!(target: "highwater", node = name, kind = ?why, note, "server is taken out");
+            trace::server_out(name, why, note);
         }
         _ => {}
     }

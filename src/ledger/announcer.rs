@@ -4,6 +4,7 @@ use super::{Ledger, Notice, message};
 use crate::epoch::Epochs;
 use crate::stats::StoreCounters;
 use crate::tier::TierError;
+use crate::trace;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,7 +65,7 @@ impl Announcer {
                 Ok(()) => self.counters.retractions_told.add_one(),
                 Err(error) => {
                     taken = false;
-                    tracing::debug!(target: "highwater", %error, "retraction deferred");
+                    trace::retraction_deferred(&error);
                     self.counters.retractions_deferred.add_one();
                     self.defer(Deferred { notice: part, keep, until: Instant::now() + keep });
                 }

@@ -7,6 +7,7 @@ use crate::BusState;
 use crate::fleet::Fleet;
 use crate::source::Source;
 use crate::stats::Counter;
+use crate::trace;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -122,29 +123,29 @@ impl<S: Source> Hear for Owner<S> {
                 if fleet.epochs.retract(notice.position, &notice.keys, &notice.groups) {
                     fleet.counters.retractions_heard.add_one();
                 } else {
-                    tracing::debug!(target: "highwater", position = %notice.position, "retraction of another timeline");
+                    trace::retraction_elsewhere(notice.position);
                 }
             }
             Heard::Live(_) => {
-                tracing::info!(target: "highwater", "the bus is live");
+                trace::bus_live();
                 bus.change(true, None);
             }
             Heard::Gap(gap, _) => {
-                tracing::warn!(target: "highwater", ?gap, "messages of the bus are missing");
+                trace::bus_gap(&gap);
                 bus.change(true, Some(&fleet.counters.gaps));
             }
             Heard::Deaf(why) => {
-                tracing::warn!(target: "highwater", ?why, "the bus is deaf");
+                trace::bus_deaf(&why);
                 bus.change(false, Some(&fleet.counters.deaf));
             }
             Heard::Generation(generation) => {
                 if fleet.epochs.adopt_generation(generation) {
                     fleet.counters.replaced.add_one();
-                    tracing::warn!(target: "highwater", generation, "another instance saw history replaced");
+                    trace::history_replaced_elsewhere(generation);
                 }
             }
             Heard::Unreadable(problem) => {
-                tracing::warn!(target: "highwater", ?problem, "a message of the bus cannot be read");
+                trace::bus_unreadable(&problem);
             }
         }
     }

@@ -110,7 +110,7 @@ impl Complaint {
             && !self.made
         {
             let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "{}; trying on", self.what);
+            tracing::warn!(target: crate::trace::TARGET, %error, cause, "{}; trying on", self.what);
         }
         self.made = outcome.is_err();
     }

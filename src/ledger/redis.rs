@@ -114,7 +114,9 @@ impl Ledger for RedisLedger {
         for answer in self.link.run(&self.scripts.retract, &calls).await? {
             match answer {
                 Value::Int(0) => {}
-                Value::Int(failed) => tracing::debug!(failed, "markers could not be left in the shared tier"),
+                Value::Int(failed) => {
+                    tracing::debug!(target: crate::trace::TARGET, failed, "markers could not be left in the shared tier")
+                }
                 Value::ServerError(error) => return Err(self.refused(error.into())),
                 _ => return Err(TierError::new("Redis answered a retraction with something else")),
             }

@@ -122,11 +122,7 @@ async fn locate(from: &Source, connection: &Connection, primary: bool) -> Result
     if let Some(timeline) = timeline {
         return Ok(Place { timeline, tag, origin: Origin::Primary });
     }
-    let stream = |server: &Server| match server.standby() {
-        Some(standby) => Ok(standby.link.map(|_| Timeline(server.timeline))),
-        None => Err(FaultKind::WrongRole),
-    };
-    let streamed = connection.ask(Step::Timeline, stream).await?;
+    let streamed = connection.ask(Step::Timeline, streamed).await?;
     let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
     let memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |known: &Confirmed| known.server == connection.server && known.boot == connection.boot;
@@ -141,6 +137,12 @@ async fn locate(from: &Source, connection: &Connection, primary: bool) -> Result
         (None, Some(known)) => Ok(place(known.timeline, tag.min(known.replay))),
         (None, None) => Err(connection.fault(FaultKind::Unproven, "the standby streams from nowhere")),
     }
+}
+
+/// The timeline that a standby streams, which it has replayed along so far; `None` where it streams from nowhere.
+pub(super) fn streamed(server: &Server) -> Result<Option<Timeline>, FaultKind> {
+    let standby = server.standby().ok_or(FaultKind::WrongRole)?;
+    Ok(standby.link.map(|_| Timeline(server.timeline)))
 }
 
 /// Remembers that a standby's replay position lies on a timeline.

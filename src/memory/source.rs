@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::lease::{Confirmed, Known, Lease, confirm};
+use super::lease::{Confirmed, Known, Lease, confirm, streamed};
 use super::network::{Network, Step};
 use super::server::{Mode, Server};
 use super::tx::Tx;
@@ -34,7 +34,12 @@ type Idle = (Connection, Option<Known>);
 pub(super) struct Shelf {
     idle: Mutex<BTreeMap<NodeId, Vec<Idle>>>,
     pub(super) confirmed: Mutex<BTreeMap<NodeId, Confirmed>>,
+    /// By transaction without a known outcome: the server that it ran on, and its boot.
+    doubtful: Mutex<BTreeMap<u64, (usize, u64)>>,
 }
+
+/// How many transactions without a known outcome are remembered.
+const DOUBTFUL_MAX: usize = 1024;
 
 impl Cluster {
     /// A new instance's way to the cluster, over a perfect network.
@@ -90,6 +95,22 @@ impl Shelf {
         self.idle().get_mut(&node).and_then(Vec::pop)
     }
 
+    /// Remembers on which run of which server a transaction ran whose outcome is not known.
+    pub(super) fn doubt(&self, xid: u64, connection: &Connection) {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        doubtful.insert(xid, (connection.server, connection.boot));
+        if doubtful.len() > DOUBTFUL_MAX {
+            doubtful.pop_first();
+        }
+    }
+
+    /// Whether another run of the server may have given the same id to another transaction: after a crash the ids that
+    /// had not reached the disk are given out again.
+    fn is_ambiguous(&self, xid: u64, connection: &Connection) -> bool {
+        let doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        doubtful.get(&xid).is_some_and(|ran_on| *ran_on != (connection.server, connection.boot))
+    }
+
     /// Puts a connection back. Behind a pooler there is nothing to keep.
     pub(super) fn put_back(&self, connection: Connection, known: Option<Known>) {
         if !connection.pooled && connection.is_usable() {
@@ -111,9 +132,11 @@ impl source::Source for Source {
         let probe = self.bounded(node, async {
             let connection = Connection::open(&self.cluster, &self.network, node).await?;
             let now = self.cluster.look(|state| state.now);
-            let probe = connection.ask(Step::Probe, |server| Ok(describe(server, now))).await?;
-            if let Role::Standby { timeline: Some(timeline), replay, .. } = probe.role {
-                confirm(self, &connection, timeline, replay);
+            let mut probe = connection.ask(Step::Probe, |server| Ok(describe(server, now))).await?;
+            if let Role::Standby { timeline, replay, .. } = &mut probe.role {
+                // Its own statement, behind the position, as in a lease.
+                *timeline = connection.ask(Step::Timeline, streamed).await?;
+                timeline.inspect(|&timeline| confirm(self, &connection, timeline, *replay));
             }
             Ok(probe)
         });
@@ -152,7 +175,8 @@ impl source::Source for Source {
                     false => Ok(server.rows.outcome(xid, primary.next_xid)),
                 }
             };
-            connection.ask(Step::Outcome, ask).await
+            let outcome = connection.ask(Step::Outcome, ask).await?;
+            Ok(if self.shelf.is_ambiguous(xid, &connection) { Outcome::Forgotten } else { outcome })
         });
         outcome.await
     }
@@ -175,7 +199,7 @@ impl source::Source for Source {
     }
 }
 
-/// What a server says of itself.
+/// What a server says of itself, but for the timeline of a standby.
 fn describe(server: &Server, now: Instant) -> Probe {
     let normal = |lsn| WalLayout::DEFAULT.normalize(lsn);
     let role = match &server.mode {
@@ -186,7 +210,7 @@ fn describe(server: &Server, now: Instant) -> Probe {
             switches: server.switches.clone(),
         },
         Mode::Standby(standby) => Role::Standby {
-            timeline: standby.link.map(|_| Timeline(server.timeline)),
+            timeline: None,
             replay: normal(standby.replay),
             lag: match standby.applied == server.log.next() && standby.unreported.is_none() {
                 true => Some(Duration::ZERO),

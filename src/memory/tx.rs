@@ -71,20 +71,29 @@ impl Tx {
         if let Some(fault) = self.writer.failed() {
             return Committed::RolledBack(fault);
         }
-        match timeout_at(deadline, self.send()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => return Committed::Unknown { xid, fault },
-            Err(_) => return Committed::Unknown { xid, fault: late(&name) },
+        let sent = timeout_at(deadline, self.send()).await.unwrap_or_else(|_| Err(late(&name)));
+        if let Err(fault) = sent {
+            self.doubt();
+            return Committed::Unknown { xid, fault };
         }
         let Some(connection) = self.writer.release() else { return Committed::RolledBack(late(&name)) };
+        if let Some(xid) = xid {
+            self.from.shelf.doubt(xid, &connection);
+        }
         let connection = self.from.after_commit(connection);
-        match timeout_at(deadline, self.place(&connection)).await {
-            Ok(Ok(token)) => {
+        let placed = timeout_at(deadline, self.place(&connection)).await.unwrap_or_else(|_| Err(late(&name)));
+        match placed {
+            Ok(token) => {
                 self.from.shelf.put_back(connection, None);
                 Committed::Done { token }
             }
-            Ok(Err(fault)) => Committed::Unplaced { xid, fault },
-            Err(_) => Committed::Unplaced { xid, fault: late(&name) },
+            Err(fault) => Committed::Unplaced { xid, fault },
+        }
+    }
+
+    fn doubt(&self) {
+        if let (Some(xid), Ok(connection)) = (self.writer.xid(), self.writer.connection()) {
+            self.from.shelf.doubt(xid, connection);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A crash of the primary takes the unflushed end of the log with it, and its positions are used again.
 
 use crate::support::*;
+use highwater::Timeline;
 use highwater::source::{FaultKind, Outcome, Source as _, Transaction as _};
 
 #[tokio::test(start_paused = true)]
@@ -29,11 +30,7 @@ async fn an_asynchronous_commit_is_undone() {
     cluster.crash(0);
     assert_eq!((shown(&cluster, 0), shown(&cluster, 1)), (Some(1), Some(1)));
     assert!(flushed(&source, 0).await < token.lsn);
-    assert_eq!(
-        source.outcome(0, xid, highwater::Timeline(1)).await.unwrap(),
-        Outcome::Forgotten,
-        "as if it had never been"
-    );
+    assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), Outcome::Forgotten, "as if it had never been");
     let tx = source.begin(0, soon()).await.unwrap();
     tx.conn().put("t", 1, 3_u64).await.unwrap();
     assert_eq!(tx.conn().xid(), Some(xid), "and its id is given to another");
@@ -51,7 +48,7 @@ async fn a_commit_that_was_flushed_and_not_visible_is_visible_afterwards() {
     assert_eq!(shown(&cluster, 0), Some(1));
     cluster.crash(0);
     let xid = unknown(writer.await.unwrap());
-    assert_eq!(source.outcome(0, xid, highwater::Timeline(1)).await.unwrap(), Outcome::Committed);
+    assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), Outcome::Committed);
     assert_eq!(shown(&cluster, 0), Some(2));
 }
 

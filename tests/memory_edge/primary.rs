@@ -1,9 +1,9 @@
 //! A primary: in the log, flushed, visible, acknowledged, in this order and one at a time.
 
 use crate::support::*;
-use highwater::Origin;
 use highwater::memory::{Fate, Network, Step};
 use highwater::source::{Ask, Committed, FaultKind, Lease as _, Outcome, Source as _, Transaction as _};
+use highwater::{Origin, Timeline};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -134,9 +134,9 @@ async fn a_commit_whose_answer_is_cut_happened_and_one_cut_on_the_way_did_not() 
             false => Fate::Pass(MS),
         }));
         let xid = unknown(write_on(&source, 0, 2).await);
-        assert_eq!(source.outcome(0, xid, highwater::Timeline(1)).await.unwrap(), outcome);
+        assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), outcome);
         assert_eq!(shown(&cluster, 0), Some(value));
-        assert_eq!(source.outcome(0, xid + 100, highwater::Timeline(1)).await.unwrap(), Outcome::Forgotten);
+        assert_eq!(source.outcome(0, xid + 100, Timeline(1)).await.unwrap(), Outcome::Forgotten);
     }
 }
 
@@ -171,9 +171,9 @@ async fn a_dropped_transaction_rolls_back_and_a_dropped_commit_does_not() {
     let tx = source.begin(0, soon()).await.unwrap();
     tx.conn().put("t", 1, 2_u64).await.unwrap();
     let xid = tx.conn().xid().unwrap();
-    assert_eq!(source.outcome(0, xid, highwater::Timeline(1)).await.unwrap(), Outcome::InProgress);
+    assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), Outcome::InProgress);
     drop(tx);
-    assert_eq!(source.outcome(0, xid, highwater::Timeline(1)).await.unwrap(), Outcome::Aborted);
+    assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), Outcome::Aborted);
     assert_eq!(shown(&cluster, 0), Some(1));
 
     cluster.set_commit_pace(10 * MS, 10 * MS);

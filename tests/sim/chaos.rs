@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 /// Sets off troubles until the storm is over, and waits until the last has ended.
 pub(crate) async fn storm(world: &Arc<World>) {
+    world.set_calm(false);
     let mut dice = world.plan.dice(500);
     let until = Instant::now() + world.plan.storm;
     let troubles: Vec<Trouble> = world.plan.troubles.iter().copied().collect();
@@ -31,7 +32,7 @@ pub(crate) async fn storm(world: &Arc<World>) {
 
 /// Mends everything: one primary, all others its standbys, and a shared server that works.
 pub(crate) async fn heal(world: &Arc<World>) {
-    world.calm_down();
+    world.set_calm(true);
     let (cluster, shared) = (&world.cluster, &world.shared);
     let primary = world.primary().await;
     for server in 0..=world.plan.standbys {
@@ -64,6 +65,8 @@ struct Chaos {
 
 impl Chaos {
     async fn make(mut self, trouble: Trouble) {
+        let world = Arc::clone(&self.world);
+        world.note(format_args!("{trouble:?} begins"));
         match trouble {
             Trouble::Lag | Trouble::Pause | Trouble::ReportGap | Trouble::Transit => self.slow_standby(trouble).await,
             Trouble::RestartStandby | Trouble::Conflict | Trouble::Lie => self.bad_standby(trouble).await,
@@ -83,6 +86,7 @@ impl Chaos {
             }
             _ => self.bad_shared(trouble).await,
         }
+        world.note(format_args!("{trouble:?} is over"));
     }
 
     async fn slow_standby(&mut self, trouble: Trouble) {
@@ -136,9 +140,11 @@ impl Chaos {
         let primary = roles.primary;
         match trouble {
             Trouble::CrashPrimary => {
+                self.world.note(format_args!("server {primary} is killed at {:?}", cluster.token(primary)));
                 cluster.kill(primary);
                 sleep(below(&mut self.dice, 500)).await;
                 cluster.start(primary);
+                self.world.note(format_args!("server {primary} starts at {:?}", cluster.token(primary)));
             }
             Trouble::Stall => {
                 drop(roles);
@@ -168,6 +174,7 @@ impl Chaos {
             return;
         }
         world.truth.lock().unwrap().promoted(cluster, new, replacement);
+        world.note(format_args!("server {new} was promoted in the place of {old}: {:?}", cluster.token(new)));
         roles.primary = new;
         let others: Vec<usize> = (0..=world.plan.standbys).filter(|&server| server != new && server != old).collect();
         others.iter().for_each(|&server| cluster.follow(server, new));

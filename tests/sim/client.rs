@@ -5,12 +5,15 @@ use crate::world::{Instance, Row, TABLE, World, group};
 use highwater::memory::Tx;
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
 use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Rung, Seen, SessionId};
-use highwater::{Fallback, Freshness, Position, Read, ReadError, ReadOptions, Session, WriteError};
+use highwater::{Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Session, WriteError};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// Without the version that the write would have: if it did not happen, another made that version.
+const UNKNOWN: Outcome = Outcome::Unknown { version: None };
 
 pub(crate) struct Client {
     pub(crate) id: u64,
@@ -45,7 +48,7 @@ impl Client {
         let me = SessionId(self.id);
         if self.dice.random_bool(0.5) {
             self.left += 1;
-            let left = SessionId(self.id * 1_000_000 + self.left);
+            let left = SessionId((self.id + 1) * 1_000_000 + self.left);
             tokens.insert(self.id, (left, self.session.token()));
             // What is handed over is what the giver was told by now: taken later it would be more.
             world.recorder.record(|history| history.hand(world.at(), me, left));
@@ -89,12 +92,14 @@ impl Client {
         let key = self.key();
         let at = self.world.at();
         let op = self.world.recorder.record(|history| history.write(at, SessionId(self.id), KeyId(key)));
-        let version = Arc::new(Mutex::new(None));
         let (polls, by_group) = (self.polls(), self.dice.random_bool(0.3));
-        let write = write(&self.on, &self.session, key, op, by_group, Arc::clone(&version));
+        let write = write(&self.on, &self.session, key, op, by_group);
         let outcome = abandon::after(polls, write).await;
-        let version = *version.lock().unwrap();
-        self.finish(op, outcome.unwrap_or(Outcome::Unknown { version }));
+        if let Some(Outcome::Committed { position, .. }) = outcome {
+            let at = position.map(|place| Lsn::new(place & ((1 << 48) - 1)));
+            self.world.note(format_args!("{op} committed at {at:?}, session at {:?}", self.session.token()));
+        }
+        self.finish(op, outcome.unwrap_or(UNKNOWN));
     }
 
     fn begin_read(&self, key: u64, ask: Ask) -> OpId {
@@ -171,18 +176,10 @@ fn place(position: Position) -> u64 {
 }
 
 /// One write, and what its client is told of it.
-async fn write(
-    on: &Instance,
-    session: &Session,
-    key: u64,
-    op: OpId,
-    by_group: bool,
-    told: Arc<Mutex<Option<u64>>>,
-) -> Outcome {
+async fn write(on: &Instance, session: &Session, key: u64, op: OpId, by_group: bool) -> Outcome {
     let Ok(mut tx) = on.store.begin(session).await else { return Outcome::RolledBack };
     let Ok(present) = tx.lock::<Row>(TABLE, key).await else { return Outcome::RolledBack };
     let version = present.map_or(0, |row| row.version) + 1;
-    *told.lock().unwrap() = Some(version);
     if tx.put(TABLE, key, Row { version, write: op.0 }).await.is_err() {
         return Outcome::RolledBack;
     }
@@ -196,7 +193,7 @@ async fn write(
         Err(WriteError::Unknown(unknown)) => match unknown.resolve().await {
             Fate::Committed => Outcome::Committed { version, position: None },
             Fate::Aborted => Outcome::RolledBack,
-            _ => Outcome::Unknown { version: Some(version) },
+            _ => UNKNOWN,
         },
         Err(_) => Outcome::RolledBack,
     }
@@ -229,6 +226,6 @@ async fn write_raw(tx: Tx, key: u64, op: OpId) -> Outcome {
     match tx.commit(Instant::now() + Duration::from_secs(2)).await {
         Committed::Done { token } => Outcome::Committed { version, position: Some(place(token)) },
         Committed::RolledBack(_) => Outcome::RolledBack,
-        _ => Outcome::Unknown { version: Some(version) },
+        _ => UNKNOWN,
     }
 }

@@ -34,7 +34,10 @@ fn replay(seed: u64) -> String {
 fn the_promise_holds_for_every_seed() {
     if let Some(seed) = number("HIGHWATER_SEED") {
         let report = run(&Plan::draw(seed), Mutant::None);
-        println!("{:#?}\n{}", Plan::draw(seed), report.story());
+        println!("{:#?}\n{}\n{}", Plan::draw(seed), report.diary(), report.story());
+        if let Ok(path) = std::env::var("HIGHWATER_EDN") {
+            std::fs::write(path, report.trace()).unwrap();
+        }
         assert!(report.is_ok(), "{}", replay(seed));
         return;
     }

@@ -27,6 +27,7 @@ pub(crate) struct Report {
     /// What the servers' logs contradict.
     lies: Vec<String>,
     stats: String,
+    diary: Vec<String>,
 }
 
 /// What all runs of a test did together.
@@ -78,7 +79,8 @@ async fn live(plan: &Plan, mutant: Mutant) -> Report {
     let micros = |time: Duration| time.as_micros() as u64;
     let liveness = Liveness { healed_at, grace: micros(GRACE), bound: micros(BOUND) };
     let verdict = check(&history, &Limits { liveness: Some(liveness), ..Limits::default() });
-    Report { history, verdict, lies, stats: stats.join("\n") }
+    let diary = std::mem::take(&mut *world.diary.lock().unwrap());
+    Report { history, verdict, lies, stats: stats.join("\n"), diary }
 }
 
 impl Report {
@@ -94,6 +96,11 @@ impl Report {
     /// What a human wants to know of a run that failed.
     pub(crate) fn story(&self) -> String {
         format!("{}{}\n{}", self.verdict, self.lies.join("\n"), self.stats)
+    }
+
+    /// All that went wrong, in order.
+    pub(crate) fn diary(&self) -> String {
+        self.diary.join("\n")
     }
 }
 

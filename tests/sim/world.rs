@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,8 +58,10 @@ pub(crate) struct World {
     pub(crate) roles: tokio::sync::Mutex<Roles>,
     /// Tokens that clients have left for each other, by the client, each under a session of its own for the checker.
     pub(crate) tokens: Mutex<BTreeMap<u64, (SessionId, Token)>>,
+    /// What went wrong when, for whoever reads about a failure.
+    pub(crate) diary: Mutex<Vec<String>>,
     began: Instant,
-    /// The faults are over.
+    /// The faults have not begun, or are over.
     calm: AtomicBool,
     /// Clients end.
     over: AtomicBool,
@@ -77,8 +80,9 @@ impl World {
             truth: Mutex::default(),
             roles: tokio::sync::Mutex::new(Roles { primary: 0 }),
             tokens: Mutex::default(),
+            diary: Mutex::default(),
             began: Instant::now(),
-            calm: AtomicBool::new(false),
+            calm: AtomicBool::new(true),
             over: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&world);
@@ -109,13 +113,18 @@ impl World {
         self.over.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn note(&self, what: impl fmt::Display) {
+        let line = format!("{:>10} us: {what}", self.at());
+        self.diary.lock().unwrap().push(line);
+    }
+
     /// The primary, or the server that will be it when the failover under way is over.
     pub(crate) async fn primary(&self) -> usize {
         self.roles.lock().await.primary
     }
 
-    pub(crate) fn calm_down(&self) {
-        self.calm.store(true, Ordering::Relaxed);
+    pub(crate) fn set_calm(&self, calm: bool) {
+        self.calm.store(calm, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {

@@ -1,0 +1,67 @@
+//! Every span and event that the crate emits, by its stable name. None carries a key, a value, a token or a password.
+
+use crate::source::Fault;
+use crate::{Lsn, Position};
+use std::fmt::{Debug, Display};
+use tracing::{Span, debug, debug_span, info, trace_span, warn};
+
+/// The target of all of them: `highwater=debug` in a filter.
+pub(crate) const TARGET: &str = "highwater";
+
+/// One load of one key, from the shared tier or the source.
+pub(crate) fn load(cache: &str) -> Span {
+    debug_span!(target: TARGET, "load", cache)
+}
+
+/// From COMMIT to the end of its consequences.
+pub(crate) fn commit() -> Span {
+    debug_span!(target: TARGET, "commit")
+}
+
+/// One question to a server.
+pub(crate) fn probe(node: &str) -> Span {
+    trace_span!(target: TARGET, "probe", node)
+}
+
+/// Declares events: a function each, whose name is the event's.
+macro_rules! events {
+    ($($(#[$doc:meta])* $level:ident $name:ident($($field:ident: $type:ty => $shown:expr),*) $text:literal;)*) => {
+        $($(#[$doc])*
+        pub(crate) fn $name($($field: $type),*) {
+            $level!(target: TARGET, event = stringify!($name), $($field = $shown,)* $text);
+        })*
+    };
+}
+
+events! {
+    /// A server is not used until it answers well again.
+    warn server_out(node: &str => node, kind: &dyn Debug => debug(kind), note: &str => note) "server is taken out";
+    /// A server answers well again.
+    info server_back(node: &str => node) "server is back";
+    /// Every entry is dropped.
+    warn history_replaced(node: &str => node, timeline: u32 => timeline) "history was replaced: every entry is dropped";
+    /// Another instance noticed it first.
+    warn history_replaced_elsewhere(generation: u64 => generation) "another instance saw history replaced";
+    /// Floors and tokens are clamped.
+    warn primary_crashed(node: &str => node, top: Lsn => display(top)) "the primary crashed: floors are clamped";
+    /// A server was not as far as it was believed to be.
+    debug answer_below_floor(node: &str => node, tag: Lsn => display(tag)) "answer below the floor";
+    /// The primary's log could not be moved.
+    debug nudge_failed(fault: &Fault => display(fault)) "the log could not be moved";
+    /// The bus is heard.
+    info bus_live() "the bus is live";
+    /// The bus is not heard.
+    warn bus_deaf(why: &dyn Debug => debug(why)) "the bus is deaf";
+    /// A message was missed.
+    warn bus_gap(gap: &dyn Debug => debug(gap)) "messages of the bus are missing";
+    /// A message that is none of ours, or of another release.
+    warn bus_unreadable(problem: &dyn Debug => debug(problem)) "a message of the bus cannot be read";
+    /// A retraction that this instance cannot place yet.
+    debug retraction_elsewhere(position: Position => display(position)) "retraction of another timeline";
+    /// The log did not take a retraction; it is told again.
+    debug retraction_deferred(error: &dyn Display => display(error)) "retraction deferred";
+    /// The shared tier cost a miss or an offer.
+    debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
+    /// Nobody knows what became of a transaction.
+    warn outcome_unknown(fault: &Fault => display(fault)) "the outcome of a commit is unknown";
+}
