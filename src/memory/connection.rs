@@ -7,6 +7,9 @@ use super::state::State;
 use crate::source::{Fault, FaultKind, NodeId};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// A server, and which of its lives.
+pub(super) type Run = (usize, u64);
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) cluster: Cluster,
@@ -78,6 +81,10 @@ impl Connection {
     /// The same, for a connection about to be used; a client learns of a death only then.
     pub(super) fn is_usable(&self) -> bool {
         !self.cut.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn run(&self) -> Run {
+        (self.server, self.boot)
     }
 
     async fn answers(&self) -> bool {

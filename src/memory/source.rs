@@ -1,7 +1,7 @@
 //! The edge to the cluster, as one instance has it.
 
 use super::cluster::Cluster;
-use super::connection::Connection;
+use super::connection::{Connection, Run};
 use super::lease::{Confirmed, Known, Lease, confirm, streamed};
 use super::network::{Network, Step};
 use super::server::{Mode, Server};
@@ -34,8 +34,8 @@ type Idle = (Connection, Option<Known>);
 pub(super) struct Shelf {
     idle: Mutex<BTreeMap<NodeId, Vec<Idle>>>,
     pub(super) confirmed: Mutex<BTreeMap<NodeId, Confirmed>>,
-    /// By transaction without a known outcome: the server that it ran on, and its boot.
-    doubtful: Mutex<BTreeMap<u64, (usize, u64)>>,
+    /// By transaction without a known outcome: the run of the server that it ran on; `None` where two had the same id.
+    doubtful: Mutex<BTreeMap<u64, Option<Run>>>,
 }
 
 /// How many transactions without a known outcome are remembered.
@@ -96,9 +96,9 @@ impl Shelf {
     }
 
     /// Remembers on which run of which server a transaction ran whose outcome is not known.
-    pub(super) fn doubt(&self, xid: u64, connection: &Connection) {
+    pub(super) fn doubt(&self, xid: u64, run: Run) {
         let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        doubtful.insert(xid, (connection.server, connection.boot));
+        doubtful.entry(xid).and_modify(|known| *known = known.filter(|known| *known == run)).or_insert(Some(run));
         if doubtful.len() > DOUBTFUL_MAX {
             doubtful.pop_first();
         }
@@ -108,7 +108,7 @@ impl Shelf {
     /// had not reached the disk are given out again.
     fn is_ambiguous(&self, xid: u64, connection: &Connection) -> bool {
         let doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        doubtful.get(&xid).is_some_and(|ran_on| *ran_on != (connection.server, connection.boot))
+        doubtful.get(&xid).is_some_and(|ran_on| *ran_on != Some(connection.run()))
     }
 
     /// Puts a connection back. Behind a pooler there is nothing to keep.

@@ -1,6 +1,6 @@
 //! A transaction, and how its commit ends.
 
-use super::connection::Connection;
+use super::connection::{Connection, Run};
 use super::network::Step;
 use super::server::Server;
 use super::source::Source;
@@ -71,15 +71,13 @@ impl Tx {
         if let Some(fault) = self.writer.failed() {
             return Committed::RolledBack(fault);
         }
+        let run = self.writer.connection().ok().map(Connection::run);
         let sent = timeout_at(deadline, self.send()).await.unwrap_or_else(|_| Err(late(&name)));
         if let Err(fault) = sent {
-            self.doubt();
+            self.doubt(run);
             return Committed::Unknown { xid, fault };
         }
         let Some(connection) = self.writer.release() else { return Committed::RolledBack(late(&name)) };
-        if let Some(xid) = xid {
-            self.from.shelf.doubt(xid, &connection);
-        }
         let connection = self.from.after_commit(connection);
         let placed = timeout_at(deadline, self.place(&connection)).await.unwrap_or_else(|_| Err(late(&name)));
         match placed {
@@ -87,13 +85,16 @@ impl Tx {
                 self.from.shelf.put_back(connection, None);
                 Committed::Done { token }
             }
-            Err(fault) => Committed::Unplaced { xid, fault },
+            Err(fault) => {
+                self.doubt(run);
+                Committed::Unplaced { xid, fault }
+            }
         }
     }
 
-    fn doubt(&self) {
-        if let (Some(xid), Ok(connection)) = (self.writer.xid(), self.writer.connection()) {
-            self.from.shelf.doubt(xid, connection);
+    fn doubt(&self, run: Option<Run>) {
+        if let (Some(xid), Some(run)) = (self.writer.xid(), run) {
+            self.from.shelf.doubt(xid, run);
         }
     }
 }

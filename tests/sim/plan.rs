@@ -134,6 +134,8 @@ impl Plan {
             storm: Duration::from_millis(pick(&[4_000, 9_000])),
             calm: Duration::from_millis(2_000),
         };
+        // What is shared must be retracted there, too.
+        plan.ledger |= plan.shared;
         let among = pick(&[0, 3, 8, 22]);
         for trouble in Trouble::ALL {
             if dice.random_range(0..22) < among {
