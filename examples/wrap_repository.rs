@@ -114,27 +114,25 @@ enum ShopError {
     Write(#[from] QueryError),
     #[error("it is not known whether the write was committed")]
     Unknown(#[source] highwater::Unknown),
-    #[error("the store could not keep its promise in time")]
-    Store(#[source] highwater::Error),
+    #[error("the store could not keep its promise")]
+    Store(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl From<ReadError<RowError>> for ShopError {
     fn from(error: ReadError<RowError>) -> Self {
         match error {
             ReadError::Load(error) => Self::Row(error),
-            ReadError::Cache(error) => Self::Store(error),
-            other => unreachable!("a kind of read error that is newer than this example: {other}"),
+            other => Self::Store(other.into()),
         }
     }
 }
 
-impl From<WriteError<ShopError>> for ShopError {
-    fn from(error: WriteError<ShopError>) -> Self {
+impl From<WriteError<Self>> for ShopError {
+    fn from(error: WriteError<Self>) -> Self {
         match error {
             WriteError::Caller(error) => error,
             WriteError::Unknown(unknown) => Self::Unknown(unknown),
-            WriteError::RolledBack(error) | WriteError::Store(error) => Self::Store(error),
-            other => unreachable!("a kind of write error that is newer than this example: {other}"),
+            other => Self::Store(other.into()),
         }
     }
 }
@@ -229,7 +227,8 @@ async fn day(books: &Books, clerk: Session) -> Result<(), Box<dyn Error>> {
 }
 
 fn show(what: &str, read: &Read<Book>) {
-    let book = read.value.as_ref().map_or("none".to_owned(), |book| format!("{} at {} cents", book.title, book.cents));
+    let book =
+        read.value.as_ref().map_or_else(|| "none".to_owned(), |book| format!("{} at {} cents", book.title, book.cents));
     let stale = if read.stale { ", labelled stale" } else { "" };
     println!("  {what:<43} {book:<36} {:?} at {}{stale}", read.rung, read.position.lsn);
 }

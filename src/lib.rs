@@ -141,6 +141,11 @@ pub use write::{Receipt, Tx, Unknown, WriteError};
 
 /// The guides, versioned and tested with the code.
 pub mod _docs {
+    /// Only to compile its code.
+    #[cfg(doctest)]
+    #[doc = include_str!("../README.md")]
+    pub mod readme {}
+
     #[doc = include_str!("../docs/consistency.md")]
     pub mod consistency {}
 
