@@ -11,6 +11,7 @@ use crate::repository::Repository;
 use crate::session::Session;
 use crate::source::Source;
 use crate::token::worst;
+use std::hint::black_box;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
@@ -178,11 +179,13 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// The hit, or nothing.
     fn answer_locally(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<Read<R::Value>> {
         let epoch = self.store.epochs.current();
+        let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {
             self.count(Miss::Absent);
             return None;
         };
-        let demand = self.floor(session, options, &epoch).ok()?;
+        // What a hit waits for is memory: asked for here, the value comes from there at the same time as the floors.
+        black_box(entry.value.as_ref().map(Arc::strong_count));
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
             Ok(()) => Some(self.answered(session, options, &entry, Rung::Local, false)),
