@@ -149,12 +149,14 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 
     /// Ends the flight with what the shared tier holds, if that answers everybody on board.
     async fn land_from_shared(&self, key: &R::Key, name: &Name, flight: &CacheFlight<R, S::Conn>) -> bool {
-        let anything = Demand { floor: Floor::default(), seen_fill: None };
+        let history = self.store.epochs.current().fingerprint;
+        let anything = Demand { floor: Floor::default(), seen_fill: None, history };
         let Some(entry) = self.fetch(std::slice::from_ref(name), &anything).await.into_iter().flatten().next() else {
             return false;
         };
         let epoch = self.store.epochs.current().clone();
-        let answers = |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None }, &epoch).is_ok();
+        let answers =
+            |floor: &Floor| self.answers(&entry, &Demand { floor: *floor, seen_fill: None, history }, &epoch).is_ok();
         let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
         let landed = flight.land_if(answers, landing);
         if landed {
@@ -199,15 +201,18 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     pub(super) async fn load_many(
         self: &Arc<Self>,
         rows: Vec<(R::Key, Name)>,
-        floor: &Floor,
+        demand: &Demand,
         fallback: Fallback,
         deadline: Instant,
     ) -> Result<Option<Vec<(Arc<Entry<R::Value>>, Rung, bool)>>, super::ReadError<R::Error>> {
         let epoch = self.store.epochs.current().clone();
+        if epoch.fingerprint != demand.history {
+            return Ok(None);
+        }
         let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let floors = names.iter().map(|name| epoch.floor(&self.key_slots(name), self.group));
         let retracted = floors.max().unwrap_or(Lsn::ZERO);
-        let need = self.need(&epoch, *floor, retracted, fallback, deadline);
+        let need = self.need(&epoch, demand.floor, retracted, fallback, deadline);
         let loaded = match self.store.fleet.load(&need, &Many(&self.repository, &keys), &|| {}).await {
             Ok(loaded) => loaded,
             Err(LoadError::Loader(error)) => {

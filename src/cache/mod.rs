@@ -136,6 +136,8 @@ impl From<Short> for Miss {
 struct Demand {
     floor: Floor,
     seen_fill: Option<u64>,
+    /// The history that the session's token was resolved in: in another one its floor means nothing.
+    history: u64,
 }
 
 /// The Answer rule.
@@ -147,7 +149,7 @@ fn judge<V>(
     now_ms: u64,
     deaf_age_max: Duration,
 ) -> Result<(), Miss> {
-    if entry.history != epoch.fingerprint {
+    if entry.history != epoch.fingerprint || entry.history != demand.history {
         return Err(Miss::OtherHistory);
     }
     if entry.life.is_over(now_ms) {

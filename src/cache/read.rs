@@ -106,7 +106,10 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             match landing {
                 Some(Landing::Answer { entry, rung, stale }) => {
                     let epoch = shelf.store.epochs.current();
-                    if joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok() {
+                    // A queued flight may have set out after history was replaced: what the reader demands there, such
+                    // as that a loss be told, was not asked yet.
+                    let entitled = joined.entitled && entry.history == demand.history;
+                    if entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok() {
                         return Ok(shelf.answered(session, options, &entry, rung, stale));
                     }
                 }
@@ -157,7 +160,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             }
             let (slots, rest) =
                 open.into_iter().map(|(at, key, name)| (at, (key, name))).unzip::<_, _, Vec<_>, Vec<_>>();
-            let Some(loaded) = shelf.load_many(rest, &demand.floor, options.fallback, deadline).await? else {
+            let Some(loaded) = shelf.load_many(rest, &demand, options.fallback, deadline).await? else {
                 continue;
             };
             for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
@@ -221,10 +224,13 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             }
             Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),
             Freshness::Latest => floor.latest = true,
-            Freshness::Any => return Ok(Demand { floor: crate::entry::Floor::default(), seen_fill: None }),
+            Freshness::Any => {
+                let history = epoch.fingerprint;
+                return Ok(Demand { floor: crate::entry::Floor::default(), seen_fill: None, history });
+            }
         }
         match standing {
-            Standing::Floor(_) => Ok(Demand { floor, seen_fill: own.seen_fill }),
+            Standing::Floor(_) => Ok(Demand { floor, seen_fill: own.seen_fill, history: epoch.fingerprint }),
             problem => Err(problem),
         }
     }
