@@ -166,7 +166,7 @@ impl<L: Clone> Flight<L> {
 
     /// How it ended. May be dropped at any await; the flight goes on.
     pub(crate) async fn landed(&self) -> L {
-        self.landing.wait_for(|landing| landing.clone()).await
+        self.landing.wait_for(Clone::clone).await
     }
 }
 

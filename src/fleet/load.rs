@@ -1,6 +1,6 @@
 //! One load: choose a server, verify it on the connection that answers, wait, fall back.
 
-use super::belief::{self, Want};
+use super::belief::{self, Belief, Want};
 use super::{Fleet, Node};
 use crate::entry::{Floor, Stamp};
 use crate::freshness::Fallback;
@@ -106,13 +106,16 @@ impl<S: Source> Fleet<S> {
                 if Instant::now() >= need.wait_until || !self.may_arrive(need, &tried) {
                     break;
                 }
-                let mut news = self.beliefs.subscribe();
                 if waiting.is_empty() {
                     self.counters.waits.add_one();
                     waiting.extend(self.nodes.iter().map(Waiting::at));
                 }
+                let news = |beliefs: &Vec<Belief>| {
+                    let want = self.want(need, need.tag(), &tried);
+                    (belief::choose(beliefs, &want).is_some() || !belief::may_arrive(beliefs, &want)).then_some(())
+                };
                 // Late is the same as no news: the loop looks at the clock.
-                let _ = timeout_at(need.wait_until, news.changed()).await;
+                let _ = timeout_at(need.wait_until, self.beliefs.wait_for(news)).await;
                 continue;
             };
             match self.attempt(node, need, false, work, departed).await {
@@ -255,24 +258,16 @@ impl<S: Source> Fleet<S> {
     }
 
     fn choose(&self, need: &Need, floor: Lsn, tried: &[NodeId]) -> Option<NodeId> {
-        self.with_want(need, floor, tried, belief::choose)
+        belief::choose(&self.beliefs.now(), &self.want(need, floor, tried))
     }
 
     fn may_arrive(&self, need: &Need, tried: &[NodeId]) -> bool {
-        self.with_want(need, need.tag(), tried, belief::may_arrive)
+        belief::may_arrive(&self.beliefs.now(), &self.want(need, need.tag(), tried))
     }
 
-    fn with_want<T>(
-        &self,
-        need: &Need,
-        floor: Lsn,
-        tried: &[NodeId],
-        ask: impl Fn(&belief::Beliefs, &Want<'_>) -> T,
-    ) -> T {
-        let busy: Vec<usize> = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
-        let zone = self.settings.zone.as_deref();
-        let want = Want { timeline: need.timeline, floor, zone, tried, busy: &busy };
-        self.beliefs.look(|beliefs| ask(beliefs, &want))
+    fn want<'a>(&'a self, need: &Need, floor: Lsn, tried: &'a [NodeId]) -> Want<'a> {
+        let busy = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
+        Want { timeline: need.timeline, floor, zone: self.settings.zone.as_deref(), tried, busy }
     }
 }
 

@@ -92,8 +92,7 @@ impl<S: Source> Fleet<S> {
 
     /// The primary of the present history, if any server is believed to be it.
     pub(crate) fn primary(&self) -> Option<NodeId> {
-        let timeline = self.epochs.current().history.timeline();
-        self.beliefs.look(|beliefs| belief::primary(beliefs, timeline))
+        belief::primary(&self.beliefs.now(), self.epochs.current().history.timeline())
     }
 
     /// The primary, after asking all servers anew if none is believed to be it. Fails long before most deadlines where
@@ -110,11 +109,10 @@ impl<S: Source> Fleet<S> {
             () = self.ask_all(deadline.min(Instant::now() + SEARCH_TIME_MAX)) => {}
         }
         self.primary().ok_or_else(|| {
-            let states = self.beliefs.look(|beliefs| {
-                let names = self.source.nodes().iter().zip(beliefs.iter());
-                names.map(|(node, belief)| format!("{}: {}", node.name, describe(belief))).collect::<Vec<_>>()
-            });
-            Error::unavailable(format!("no primary is reachable ({})", states.join("; ")))
+            let beliefs = self.beliefs.now();
+            let names = self.source.nodes().iter().zip(beliefs.iter());
+            let states = names.map(|(node, belief)| format!("{}: {}", node.name, describe(belief)));
+            Error::unavailable(format!("no primary is reachable ({})", states.collect::<Vec<_>>().join("; ")))
         })
     }
 
@@ -126,10 +124,13 @@ impl<S: Source> Fleet<S> {
             // What is believed was read before this call, and so is no answer to it.
             return Err(Error::timed_out("asking the primary for its position"));
         }
-        let standing = self.beliefs.look(|beliefs| beliefs.get(node).map(|belief| belief.standing.clone()));
-        match standing {
-            Some(Standing::Up(Role::Primary { timeline, insert, .. })) => Ok(crate::Position { timeline, lsn: insert }),
-            Some(Standing::Out { why, note }) => Err(crate::source::Fault::new(why, self.name(node), note).into()),
+        match self.beliefs.now().get(node).map(|belief| &belief.standing) {
+            Some(Standing::Up(Role::Primary { timeline, insert, .. })) => {
+                Ok(crate::Position { timeline: *timeline, lsn: *insert })
+            }
+            Some(Standing::Out { why, note }) => {
+                Err(crate::source::Fault::new(*why, self.name(node), note.clone()).into())
+            }
             _ => Err(Error::unavailable(format!("{} is not the primary any more", self.name(node)))),
         }
     }
@@ -152,9 +153,8 @@ impl<S: Source> Fleet<S> {
             })
             .collect();
         let answered = |beliefs: &Vec<Belief>| {
-            let all =
-                targets.iter().all(|&(node, target)| beliefs.get(node).is_none_or(|belief| belief.probes >= target));
-            all.then_some(())
+            let answered = |&(node, target): &(NodeId, u64)| beliefs.get(node).is_none_or(|it| it.probes >= target);
+            targets.iter().all(answered).then_some(())
         };
         timeout_at(deadline, self.beliefs.wait_for(answered)).await.is_ok()
     }
@@ -188,7 +188,7 @@ impl<S: Source> Fleet<S> {
     }
 
     pub(crate) fn stats(&self) -> Vec<NodeStats> {
-        let beliefs = self.beliefs.look(Vec::clone);
+        let beliefs = self.beliefs.now();
         let head = beliefs.iter().find_map(|belief| match &belief.standing {
             Standing::Up(Role::Primary { insert, .. }) => Some(*insert),
             _ => None,
