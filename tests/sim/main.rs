@@ -70,7 +70,10 @@ fn the_same_seed_is_the_same_history() {
 fn every_broken_edge_is_found_out() {
     for &mutant in Mutant::ALL {
         let caught = (0..400).find(|&seed| !run(&Plan::draw(seed), mutant).is_ok());
-        println!("{mutant:?}: {}", caught.map_or_else(|| "NOT FOUND".to_owned(), |seed| format!("found by seed {seed}")));
+        println!(
+            "{mutant:?}: {}",
+            caught.map_or_else(|| "NOT FOUND".to_owned(), |seed| format!("found by seed {seed}"))
+        );
         assert!(caught.is_some(), "{mutant:?} was not found");
     }
 }
