@@ -18,6 +18,9 @@ use edge::Mutant;
 use plan::Plan;
 use run::run;
 
+/// As many failures are enough to look at.
+const FAILURES_MAX: usize = 5;
+
 /// How many seeds a plain run of the tests takes.
 const SEEDS: u64 = 200;
 
@@ -50,6 +53,9 @@ fn the_promise_holds_for_every_seed() {
         if !report.is_ok() {
             println!("{}\n{}", replay(seed), report.story());
             failed.push(seed);
+            if failed.len() == FAILURES_MAX {
+                break;
+            }
         }
     }
     println!("{count} seeds from {first}: {sum}");
