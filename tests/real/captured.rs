@@ -43,7 +43,7 @@ fn what_nobody_told_is_found_by_bounds_and_positions() -> Result {
         assert_eq!(instance.name(&session, 1).await?.as_deref(), Some("ada"));
         client.execute("update rows set name = 'silent' where id = 1", &[]).await?;
         assert_eq!(instance.name(&session, 1).await?.as_deref(), Some("ada"), "nobody knows");
-        let token = Token::at(instance.store.position().await?);
+        let token = instance.store.token().await?;
         let ask = async |freshness| -> Result<Option<String>> {
             let read = instance.rows.get_with(&session, &1, &ReadOptions::fresh(freshness)).await?;
             Ok(read.value.map(|row| row.name.clone()))

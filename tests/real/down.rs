@@ -37,7 +37,7 @@ fn what_replicas_and_tiers_reach_is_served_and_writes_fail_at_once() -> Result {
         let begun = Instant::now();
         let refused: [Error; 4] = [
             one.store.begin(&session).await.unwrap_err(),
-            one.store.position().await.unwrap_err(),
+            one.store.token().await.unwrap_err(),
             one.store.capture(&session, Retraction::new()).await.unwrap_err(),
             match one.rows.get_with(&session, &2, &ReadOptions::fresh(Freshness::Latest)).await.unwrap_err() {
                 highwater::ReadError::Cache(error) => error,
