@@ -162,6 +162,9 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
         match answer {
             // These will not mend by themselves, whatever the other servers say.
             Err(fault) if fault.kind == FaultKind::Misconfigured => return Err(fault.clone().into()),
+            Err(fault) if fault.kind == FaultKind::Foreign => {
+                return Err(Error::configuration(format!("{name}: {}; check the URLs", fault.message)));
+            }
             Err(fault) => problems.push(format!("{name}: {}", fault.message)),
             Ok(Probe { system_identifier, role: Role::Primary { timeline, switches, .. } }) => {
                 let history = History::new(*system_identifier, *timeline, switches.clone());
