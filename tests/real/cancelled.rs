@@ -170,7 +170,7 @@ fn begin_and_statements() -> Result {
             let statement = dropped_after(polls, async {
                 put(&tx, id, "half").await?;
                 tx.query("select pg_sleep(0.005)", &[]).await?;
-                Ok::<_, QueryError>(tx.execute("update rows set op = 1 where id = $1", &[&id]).await?)
+                tx.execute("update rows set op = 1 where id = $1", &[&id]).await
             });
             let ended = statement.await.transpose()?.is_some();
             let committed = tx.commit().await;
@@ -338,7 +338,8 @@ fn connecting_and_closing() -> Result {
         }
         let mut admin = redis.connect().await?;
         until("every connection to Redis to be closed", Duration::from_secs(5), async || {
-            let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut admin.clone()).await.unwrap_or_default();
+            let list: String =
+                redis::cmd("CLIENT").arg("LIST").query_async(&mut admin.clone()).await.unwrap_or_default();
             list.lines().count() == 1
         })
         .await?;

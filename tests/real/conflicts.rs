@@ -13,7 +13,10 @@ fn recovery_conflicts_are_invisible_to_readers() -> Result {
     run(async {
         let cluster = Cluster::builder().replicas(1).config("max_standby_streaming_delay", "0").start().await?;
         let cluster = prepared(cluster).await?;
-        cluster.primary().execute("create table other (n int); insert into other select generate_series(1, 1000)").await?;
+        cluster
+            .primary()
+            .execute("create table other (n int); insert into other select generate_series(1, 1000)")
+            .await?;
         cluster.wait_for_catchup().await?;
         // Slow enough that a query is always under way when a conflicting record is replayed.
         let repository = Rows { delay: Duration::from_millis(10), ..Rows::default() };
@@ -58,13 +61,19 @@ fn recovery_conflicts_are_invisible_to_readers() -> Result {
         }
         over.store(true, Ordering::SeqCst);
         let rounds = trouble.await??;
-        let conflicts = cluster.replica(0).value("select sum(confl_snapshot + confl_lock)::text from pg_stat_database_conflicts").await?;
+        let conflicts = cluster
+            .replica(0)
+            .value("select sum(confl_snapshot + confl_lock)::text from pg_stat_database_conflicts")
+            .await?;
         let (counts, cache) = (instance.store.stats().counts, instance.rows.stats());
         println!("{rounds} rounds, {conflicts:?} conflicts, {} retries, slowest read {slowest:?}", counts.retries);
         assert!(counts.retries > 10, "{counts:?}");
         assert_eq!(cache.load_errors, 0);
         assert!(cache.loads_replica > 10, "{cache:?}");
-        assert!(instance.store.stats().nodes[1].state.starts_with("standby"), "a conflict is no reason to be taken out");
+        assert!(
+            instance.store.stats().nodes[1].state.starts_with("standby"),
+            "a conflict is no reason to be taken out"
+        );
         Ok(())
     })
 }

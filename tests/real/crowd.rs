@@ -13,7 +13,8 @@ const READERS: usize = 10_000;
 async fn lookups(nodes: &[&Node]) -> Result<u64> {
     let mut all = 0;
     for node in nodes {
-        let sql = "select coalesce(idx_scan, 0) + coalesce(seq_scan, 0) from pg_stat_user_tables where relname = 'rows'";
+        let sql =
+            "select coalesce(idx_scan, 0) + coalesce(seq_scan, 0) from pg_stat_user_tables where relname = 'rows'";
         all += node.value(sql).await?.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(all)

@@ -120,9 +120,8 @@ fn redis_that_refuses_the_channel() -> Result {
         let redis = RedisServer::builder().user("app", rights).start().await?;
         let scene = Scene::with(redis, |redis| redis.url_as("app", "pass")).await?;
         let mut admin = scene.redis.connect().await?;
-        let mut acl = async |rule: &str| {
-            redis::cmd("ACL").arg("SETUSER").arg("app").arg(rule).exec_async(&mut admin).await
-        };
+        let mut acl =
+            async |rule: &str| redis::cmd("ACL").arg("SETUSER").arg("app").arg(rule).exec_async(&mut admin).await;
         let traffic = Traffic::over(&[&scene.one, &scene.two]);
         sleep(Duration::from_millis(500)).await;
         // Redis ends the subscriptions, and refuses new ones on connections that it lets in as ever.

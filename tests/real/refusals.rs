@@ -12,9 +12,8 @@ use tokio::time::Instant;
 /// Connecting must fail as a configuration error that holds these words and no password.
 async fn refused(builder: HighwaterBuilder, words: &[&str]) -> Result {
     let begun = Instant::now();
-    let error = match builder.connect().await {
-        Ok(_) => return Err(format!("it was not refused; wanted {words:?}").into()),
-        Err(error) => error,
+    let Err(error) = builder.connect().await else {
+        return Err(format!("it was not refused; wanted {words:?}").into());
     };
     let text = told(&error);
     println!("{text}");

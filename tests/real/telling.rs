@@ -76,7 +76,9 @@ fn with_password(node: &Node) -> PostgresNode {
 /// and come, lost answers, refused users.
 async fn an_eventful_day(log: &Lines) -> Result {
     let cluster = cluster(1).await?;
-    for sql in ["create role app_user login superuser password 'swordfish'", "insert into rows values (4815162342, 1, 0, 'x')"] {
+    for sql in
+        ["create role app_user login superuser password 'swordfish'", "insert into rows values (4815162342, 1, 0, 'x')"]
+    {
         cluster.primary().execute(sql).await?;
     }
     cluster.wait_for_catchup().await?;
@@ -133,8 +135,10 @@ async fn an_eventful_day(log: &Lines) -> Result {
 fn no_log_holds_a_password_a_key_or_a_value() -> Result {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
     // One thread and its own default, so that the other tests' lines are not in it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tracing::subscriber::with_default(subscriber.finish(), || {
