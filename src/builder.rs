@@ -182,8 +182,7 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
             // These will not mend by themselves, whatever the other servers say.
             Err(fault) if fault.kind == FaultKind::Misconfigured => return Err(fault.clone().into()),
             Err(fault) if fault.kind == FaultKind::Foreign => {
-                let text = format!("{name} is a server of another cluster than the others; check the URLs");
-                return Err(Error::configuration_because(text, fault.clone()));
+                return Err(Error::configuration(format!("{name}: {}; check the URLs", fault.message)));
             }
             Err(fault) => problems.push(format!("{name}: {}", fault.message)),
             Ok(Probe { system_identifier, role: Role::Primary { timeline, switches, .. } }) => {
