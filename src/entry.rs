@@ -66,6 +66,8 @@ pub(crate) struct Entry<V> {
     /// The floors that can retract it: the key's own, then its groups'.
     pub(crate) slots: Slots,
     pub(crate) life: Life,
+    /// Filled by this process, so that its clock says when: those of others may be ahead.
+    pub(crate) own: bool,
     /// Tells this fill from every other of the process, so that a monotonic session knows what it saw.
     pub(crate) fill: u64,
 }

@@ -192,7 +192,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             let slots = self.slots(name, &unpacked.groups);
             let (stamp, life) = (unpacked.stamp, unpacked.life);
             let fill = self.store.next_fill();
-            let entry = Entry { value: unpacked.value, stamp, history: epoch.fingerprint, slots, life, fill };
+            let entry =
+                Entry { value: unpacked.value, stamp, history: epoch.fingerprint, slots, life, own: false, fill };
             self.answers(&entry, demand, &epoch).ok().map(|()| Arc::new(entry))
         };
         names.iter().zip(envelopes).map(open).collect()
@@ -266,7 +267,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let slots = self.slots(name, &groups);
         let (stamp, history, fill) = (loaded.stamp, epoch.fingerprint, self.store.next_fill());
-        Filled { entry: Arc::new(Entry { value: row.map(Arc::new), stamp, history, slots, life, fill }), groups }
+        let entry = Entry { value: row.map(Arc::new), stamp, history, slots, life, own: true, fill };
+        Filled { entry: Arc::new(entry), groups }
     }
 
     /// Offers a fill to the in-process tier, and returns what is to be offered to the shared one, unless it was retracted

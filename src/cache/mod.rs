@@ -160,7 +160,7 @@ fn judge<V>(
     }
     let shown = demand.seen_fill == Some(entry.fill);
     let floor = if shown { demand.floor.for_what_was_seen() } else { demand.floor };
-    floor.is_met_by(&entry.stamp, entry.life.filled_ms)?;
+    floor.is_met_by(&entry.stamp, if entry.own { entry.life.filled_ms } else { 0 })?;
     // A read that asks for something was judged by tag. For one that asks for nothing, only what was heard keeps the entry
     // from being older than anybody would want.
     let heard = epoch.heard_from.is_some_and(|from| entry.stamp.tag >= from);
