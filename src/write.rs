@@ -276,6 +276,9 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
             if let Ok(position) = store.fleet.primary_position(until).await {
+                // On another timeline the position covers nothing of what the old one committed, and may have lost.
+                let same = position.timeline == case.begun_on;
+                let outcome = if same { outcome } else { Outcome::Forgotten };
                 if outcome == Outcome::InProgress {
                     if !retracted {
                         retract(store, position, case.names.clone()).await;
