@@ -5,6 +5,7 @@ mod freshness;
 mod joining;
 mod lives;
 mod reading;
+mod regressions;
 mod sharing;
 mod support;
 mod writing;

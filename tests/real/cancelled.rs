@@ -295,7 +295,7 @@ fn captures_and_positions() -> Result {
         });
         println!("capture: {} polls", capture.await?);
         let position = at_every_poll(&scene, |_| async move {
-            store.position().await?;
+            store.token().await?;
             Ok(())
         });
         println!("position: {} polls", position.await?);

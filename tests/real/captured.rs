@@ -2,7 +2,7 @@
 
 use crate::support::{Instance, Result, cluster, over, run, until};
 use highwater::testkit::RedisServer;
-use highwater::{Freshness, ReadOptions, Retraction, Session, Token};
+use highwater::{Freshness, ReadOptions, Retraction, Session};
 use std::time::Duration;
 use tokio::time::sleep;
 

@@ -245,7 +245,7 @@ fn a_closed_store() -> Result {
         store.close().await;
         store.close().await;
         assert!(store.begin(&session).await.unwrap_err().is_closed());
-        assert!(store.position().await.unwrap_err().is_closed());
+        assert!(store.token().await.unwrap_err().is_closed());
         assert!(store.capture(&session, Retraction::new()).await.unwrap_err().is_closed());
         let read = rows.get(&session, &7).await.unwrap_err();
         assert!(read.as_cache().is_some_and(Error::is_closed) && read.to_string().contains("closed"), "{read}");
