@@ -1,18 +1,18 @@
 //! Joining loads: one load that several readers wait for.
 
 use crate::entry::Floor;
+use crate::watched::Watched;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// One load that several readers wait for. `L` is how it ends.
 #[derive(Debug)]
 pub(crate) struct Flight<L> {
     plan: Mutex<Plan>,
-    landing: watch::Sender<Option<L>>,
+    landing: Watched<Option<L>>,
 }
 
 /// What a flight was asked for, and how far it has come.
@@ -66,12 +66,15 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a flight for `key` that will answer a read with `floor`, or begins one where `may_begin` allows it.
+    /// Joins a flight for `key` that will answer a read with `floor`, or begins one where `may_begin` allows it. Never
+    /// the flight `spent`, which landed without being of use to this reader: until its pilot has taken it away it is
+    /// still there, and would land the same way again.
     pub(crate) fn join(
         &self,
         key: &K,
         floor: Floor,
         deadline: Instant,
+        spent: Option<&Arc<Flight<L>>>,
         may_begin: impl FnOnce() -> bool,
     ) -> Option<Joined<L>> {
         let mut lanes = self.lock();
@@ -83,7 +86,8 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
             }
             Slot::Occupied(mut lane) => {
                 let lane = lane.get_mut();
-                if let Some(entitled) = lane.current.board(floor, deadline) {
+                let spent = spent.is_some_and(|spent| Arc::ptr_eq(spent, &lane.current));
+                if !spent && let Some(entitled) = lane.current.board(floor, deadline) {
                     return Some(Joined { flight: Arc::clone(&lane.current), entitled, leads: false });
                 }
                 let next = lane.next.get_or_insert_with(|| Flight::new(floor, deadline));
@@ -118,7 +122,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 impl<L: Clone> Flight<L> {
     fn new(floor: Floor, deadline: Instant) -> Arc<Self> {
         let plan = Plan { floor, deadline, stage: Stage::Boarding };
-        Arc::new(Self { plan: Mutex::new(plan), landing: watch::Sender::new(None) })
+        Arc::new(Self { plan: Mutex::new(plan), landing: Watched::new(None) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
@@ -143,6 +147,11 @@ impl<L: Clone> Flight<L> {
         (plan.floor, plan.deadline)
     }
 
+    /// Whether the load had to reach more than this floor: it may have failed where one for less would not.
+    pub(crate) fn wanted_more_than(&self, floor: Floor) -> bool {
+        !self.lock().floor.is_within(floor)
+    }
+
     /// A statement is about to be sent.
     pub(crate) fn depart(&self) {
         self.lock().stage = Stage::Departed;
@@ -155,20 +164,18 @@ impl<L: Clone> Flight<L> {
             return false;
         }
         plan.stage = Stage::Departed;
-        self.landing.send_replace(Some(landing));
+        self.landing.change(|landed| *landed = Some(landing));
         true
     }
 
     pub(crate) fn land(&self, landing: L) {
         self.depart();
-        self.landing.send_replace(Some(landing));
+        self.landing.change(|landed| *landed = Some(landing));
     }
 
     /// How it ended. May be dropped at any await; the flight goes on.
-    pub(crate) async fn landed(&self) -> Option<L> {
-        let mut watch = self.landing.subscribe();
-        // The sender lives in the flight, which `self` keeps.
-        watch.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    pub(crate) async fn landed(&self) -> L {
+        self.landing.wait_for(Clone::clone).await
     }
 }
 
@@ -183,7 +190,7 @@ mod tests {
     }
 
     fn join(flights: &Flights<u8, u32>, tag: u64) -> Joined<u32> {
-        flights.join(&1, floor(tag), Instant::now() + Duration::from_secs(1), || true).unwrap()
+        flights.join(&1, floor(tag), Instant::now() + Duration::from_secs(1), None, || true).unwrap()
     }
 
     #[tokio::test]
@@ -195,7 +202,7 @@ mod tests {
         assert_eq!(first.flight.close().0, floor(9));
         first.flight.depart();
         first.flight.land(7);
-        assert_eq!(second.flight.landed().await, Some(7));
+        assert_eq!(second.flight.landed().await, 7);
         assert!(flights.end(&1).is_none());
         assert_eq!(flights.len(), 0);
     }
@@ -210,6 +217,7 @@ mod tests {
         first.flight.depart();
         let late = join(&flights, 33);
         assert!(Arc::ptr_eq(&late.flight, &first.flight) && !late.entitled);
+        assert!(late.flight.wanted_more_than(floor(32)) && !late.flight.wanted_more_than(floor(33)));
     }
 
     #[tokio::test]
@@ -225,6 +233,21 @@ mod tests {
         assert_eq!(next.close().0, floor(8));
     }
 
+    #[test]
+    fn nobody_joins_again_what_was_of_no_use_to_them() {
+        let flights = Flights::new();
+        let first = join(&flights, 5);
+        first.flight.close();
+        first.flight.depart();
+        let late = join(&flights, 5);
+        first.flight.land(7);
+        // The pilot has not come to `end` yet.
+        let deadline = Instant::now();
+        let again = flights.join(&1, floor(5), deadline, Some(&late.flight), || true).unwrap();
+        assert!(!Arc::ptr_eq(&again.flight, &late.flight) && again.entitled && !again.leads);
+        assert!(Arc::ptr_eq(&flights.end(&1).unwrap(), &again.flight));
+    }
+
     #[tokio::test]
     async fn an_answer_that_is_too_low_for_somebody_on_board_does_not_land() {
         let flights = Flights::new();
@@ -232,14 +255,14 @@ mod tests {
         let high = join(&flights, 9);
         assert!(!first.flight.land_if(|asked| asked.tag <= Lsn::new(6), 1));
         assert!(first.flight.land_if(|asked| asked.tag <= Lsn::new(9), 2));
-        assert_eq!(high.flight.landed().await, Some(2));
+        assert_eq!(high.flight.landed().await, 2);
     }
 
     #[test]
     fn where_nothing_may_begin_nothing_does() {
         let flights: Flights<u8, u32> = Flights::new();
         let deadline = Instant::now();
-        assert!(flights.join(&1, floor(1), deadline, || false).is_none());
+        assert!(flights.join(&1, floor(1), deadline, None, || false).is_none());
         assert_eq!(flights.len(), 0);
     }
 }

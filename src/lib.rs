@@ -114,6 +114,7 @@ pub mod testkit;
 pub mod tier;
 mod token;
 mod trace;
+mod watched;
 mod write;
 
 pub use builder::StoreBuilder;

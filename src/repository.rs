@@ -49,8 +49,8 @@ pub trait Repository<C = crate::Routed>: Send + Sync + 'static {
         std::iter::empty()
     }
 
-    /// How long this row may be cached, where it should differ from the cache's time to live; zero is not at all.
-    /// Defaults to the cache's.
+    /// How long this row may be cached, where that should be shorter than the cache's time to live; zero is not at all.
+    /// The cache's own is the longest: no retraction is remembered beyond it. Defaults to the cache's.
     fn time_to_live(&self, key: &Self::Key, value: Option<&Self::Value>) -> Option<Duration> {
         let _ = (key, value);
         None

@@ -24,7 +24,7 @@ impl Effort {
 
     /// How many pairs of rounds are run.
     pub(crate) fn rounds(self) -> usize {
-        self.of(41, 5)
+        self.of(41, 7)
     }
 }
 

@@ -139,13 +139,14 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
                 "it is to be shared, but the store has no shared tier; give the store a Redis URL".to_owned(),
             );
         }
-        store.remember_life(time_to_live.max(absent));
+        let lives = Lives { present: time_to_live, absent };
+        store.remember_life(lives.longest());
         let group = store.epochs.slots().group(&Digest::of_cache(&name));
         Ok(Cache(Arc::new(Shelf {
-            local: LocalTier::new(capacity, self.time_to_idle, weigher),
+            local: LocalTier::new(capacity, lives.longest(), self.time_to_idle, weigher),
             flights: Flights::new(),
             packer: self.packing.map(|packing| packing(self.schema)),
-            lives: Lives { present: time_to_live, absent },
+            lives,
             counters: crate::stats::CacheCounters::default(),
             name,
             repository,

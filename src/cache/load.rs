@@ -256,7 +256,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let groups: Vec<Digest> = groups.iter().map(|group| Digest::of_group(group)).collect();
         let own = self.repository.time_to_live(key, row.as_ref());
         // An entry whose groups cannot all be remembered could not be retracted by them: it lives for no one else.
-        let life = if fit { own.unwrap_or_else(|| self.lives.of(row.is_some())) } else { Duration::ZERO };
+        let life = if fit { self.lives.of(row.is_some(), own) } else { Duration::ZERO };
         let life = Life {
             filled_ms: loaded.filled_ms,
             expires_ms: loaded.filled_ms.saturating_add(self.store.jitter(life).as_millis() as u64),
@@ -334,8 +334,17 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 }
 
 impl super::Lives {
-    fn of(&self, present: bool) -> Duration {
-        if present { self.present } else { self.absent }
+    fn of(&self, present: bool, own: Option<Duration>) -> Duration {
+        match own {
+            Some(own) => own.min(self.longest()),
+            None if present => self.present,
+            None => self.absent,
+        }
+    }
+
+    /// The longest life of any entry: retractions are remembered for no longer.
+    pub(super) fn longest(&self) -> Duration {
+        self.present.max(self.absent)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::repository::Repository;
 use crate::session::Session;
 use crate::source::Source;
 use crate::token::worst;
+use std::hint::black_box;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
@@ -87,12 +88,13 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         let shelf = &self.0;
         let name = Name::of(&shelf.name, key)?;
         let deadline = shelf.deadline(options);
+        let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
             let lane = (key.clone(), options.fallback);
             let joined = shelf
                 .flights
-                .join(&lane, demand.floor, deadline, || shelf.store.take_load_permit())
+                .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
                 .ok_or_else(|| Error::overloaded("too many keys are loading (settings.loads_max)"))?;
             if joined.leads {
                 shelf.store.spawn(Arc::clone(shelf).fly(lane, name.clone(), Arc::clone(&joined.flight)));
@@ -103,21 +105,23 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 return shelf.give_up(session, key, options, Error::timed_out("waiting for a load"));
             };
             match landing {
-                Some(Landing::Answer { entry, rung, stale }) => {
+                Landing::Answer { entry, rung, stale } => {
                     let epoch = shelf.store.epochs.current();
+                    let own = joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok();
                     // The flight may have left in a newer history than the one that this read's floor was counted in.
-                    if entry.history != demand.history {
-                        continue;
-                    }
-                    if joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok() {
+                    if own && entry.history == demand.history {
                         return Ok(shelf.answered(session, options, &entry, rung, stale));
                     }
                 }
-                Some(Landing::HistoryMoved) => {}
-                Some(Landing::Loader(error)) => return Err(ReadError::Load(error)),
-                Some(Landing::Failed(error)) => return shelf.give_up(session, key, options, error),
-                None => return Err(Error::closed().into()),
+                Landing::HistoryMoved => {}
+                Landing::Loader(error) => return Err(ReadError::Load(error)),
+                // Once: with its own floor alone it may be answered by a server that the others could not use.
+                Landing::Failed(_) if !failed_for_more && joined.flight.wanted_more_than(demand.floor) => {
+                    failed_for_more = true;
+                }
+                Landing::Failed(error) => return shelf.give_up(session, key, options, error),
             }
+            spent = Some(joined.flight);
         }
         let error = Error::not_fresh("the key or the history changed faster than it could be read");
         shelf.give_up(session, key, options, error)
@@ -175,11 +179,13 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// The hit, or nothing.
     fn answer_locally(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<Read<R::Value>> {
         let epoch = self.store.epochs.current();
+        let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {
             self.count(Miss::Absent);
             return None;
         };
-        let demand = self.floor(session, options, &epoch).ok()?;
+        // What a hit waits for is memory: asked for here, the value comes from there at the same time as the floors.
+        black_box(entry.value.as_ref().map(Arc::strong_count));
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
             Ok(()) => Some(self.answered(session, options, &entry, Rung::Local, false)),

@@ -38,16 +38,18 @@ impl Belief {
         }
     }
 
+    /// Whether a question begun after the first `probes` was left without an answer.
+    pub(crate) fn is_silent_since(&self, probes: u64) -> bool {
+        self.probes > probes && matches!(self.standing, Standing::Out { why: FaultKind::TimedOut, .. })
+    }
+
     pub(crate) fn is_primary(&self, timeline: Timeline) -> bool {
         matches!(&self.standing, Standing::Up(Role::Primary { timeline: own, .. }) if *own == timeline)
     }
 }
 
-/// All beliefs at one moment.
-pub(crate) type Beliefs = [Belief];
-
 /// What a read needs of a replica.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Want<'a> {
     pub(crate) timeline: Timeline,
     pub(crate) floor: Lsn,
@@ -55,7 +57,7 @@ pub(crate) struct Want<'a> {
     /// Servers that were tried for this load and fell short.
     pub(crate) tried: &'a [NodeId],
     /// Loads under way at each server.
-    pub(crate) busy: &'a [usize],
+    pub(crate) busy: Vec<usize>,
 }
 
 /// A detour into another zone must save this factor in load and latency before it is taken.
@@ -63,7 +65,7 @@ const OTHER_ZONE: u128 = 4;
 
 /// The replica to ask: among those believed to be at the floor the one whose answer is likely to come first, by its
 /// latency, the loads it has already, and its zone. `None` where none is believed to be there.
-pub(crate) fn choose(beliefs: &Beliefs, want: &Want<'_>) -> Option<NodeId> {
+pub(crate) fn choose(beliefs: &[Belief], want: &Want<'_>) -> Option<NodeId> {
     // A timeline that the monitor could not confirm is left to the connection that answers.
     let at_floor = |belief: &Belief| {
         let right = |timeline: Option<Timeline>| timeline.is_none_or(|timeline| timeline == want.timeline);
@@ -79,7 +81,7 @@ pub(crate) fn choose(beliefs: &Beliefs, want: &Want<'_>) -> Option<NodeId> {
 }
 
 /// Whether any replica that was not tried might still come to the floor, so that waiting makes sense.
-pub(crate) fn may_arrive(beliefs: &Beliefs, want: &Want<'_>) -> bool {
+pub(crate) fn may_arrive(beliefs: &[Belief], want: &Want<'_>) -> bool {
     beliefs.iter().enumerate().any(|(node, belief)| {
         !want.tried.contains(&node)
             && (belief.standby().is_some_and(|(timeline, _)| timeline == Some(want.timeline))
@@ -88,7 +90,7 @@ pub(crate) fn may_arrive(beliefs: &Beliefs, want: &Want<'_>) -> bool {
 }
 
 /// The server that is the primary of `timeline`.
-pub(crate) fn primary(beliefs: &Beliefs, timeline: Timeline) -> Option<NodeId> {
+pub(crate) fn primary(beliefs: &[Belief], timeline: Timeline) -> Option<NodeId> {
     beliefs.iter().position(|belief| belief.is_primary(timeline))
 }
 
@@ -111,8 +113,8 @@ mod tests {
         }
     }
 
-    fn pick(beliefs: &Beliefs, floor: u64, zone: Option<&str>, tried: &[NodeId], busy: &[usize]) -> Option<NodeId> {
-        choose(beliefs, &Want { timeline: Timeline(1), floor: Lsn::new(floor), zone, tried, busy })
+    fn pick(beliefs: &[Belief], floor: u64, zone: Option<&str>, tried: &[NodeId], busy: &[usize]) -> Option<NodeId> {
+        choose(beliefs, &Want { timeline: Timeline(1), floor: Lsn::new(floor), zone, tried, busy: busy.to_vec() })
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn another_timeline_is_no_replica() {
         let mut fleet = [replica(99, 1, "a")];
-        let want = |tried| Want { timeline: Timeline(2), floor: Lsn::ZERO, zone: None, tried, busy: &[0] };
+        let want = |tried| Want { timeline: Timeline(2), floor: Lsn::ZERO, zone: None, tried, busy: vec![0] };
         assert_eq!(choose(&fleet, &want(&[])), None);
         assert!(!may_arrive(&fleet, &want(&[])));
         fleet[0].standing = Standing::Unknown;

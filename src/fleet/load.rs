@@ -1,6 +1,6 @@
 //! One load: choose a server, verify it on the connection that answers, wait, fall back.
 
-use super::belief::{self, Want};
+use super::belief::{self, Belief, Want};
 use super::{Fleet, Node};
 use crate::entry::{Floor, Stamp};
 use crate::freshness::Fallback;
@@ -106,16 +106,19 @@ impl<S: Source> Fleet<S> {
                 if Instant::now() >= need.wait_until || !self.may_arrive(need, &tried) {
                     break;
                 }
-                let mut news = self.beliefs.subscribe();
                 if waiting.is_empty() {
                     self.counters.waits.add_one();
                     waiting.extend(self.nodes.iter().map(Waiting::at));
                 }
+                let news = |beliefs: &Vec<Belief>| {
+                    let want = self.want(need, need.tag(), &tried);
+                    (belief::choose(beliefs, &want).is_some() || !belief::may_arrive(beliefs, &want)).then_some(())
+                };
                 // Late is the same as no news: the loop looks at the clock.
-                let _ = timeout_at(need.wait_until, news.changed()).await;
+                let _ = timeout_at(need.wait_until, self.beliefs.wait_for(news)).await;
                 continue;
             };
-            match self.attempt(node, need, false, work, departed).await {
+            match self.attempt_unless_silent(node, need, false, work, departed).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(failed) => self.take_in(node, failed)?,
             }
@@ -144,7 +147,7 @@ impl<S: Source> Fleet<S> {
                 let mut tried = Vec::new();
                 let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
                 while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
-                    match self.attempt(node, &anything, false, work, departed).await {
+                    match self.attempt_unless_silent(node, &anything, false, work, departed).await {
                         Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
                         Err(failed) => self.take_in(node, failed)?,
                     }
@@ -169,7 +172,7 @@ impl<S: Source> Fleet<S> {
         let mut node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
         let mut resolved_again = false;
         let answer = loop {
-            match self.attempt(node, need, true, work, departed).await {
+            match self.attempt_unless_silent(node, need, true, work, departed).await {
                 Ok(loaded) => break Ok(loaded),
                 Err(Attempt::Fault(fault)) if may_have_moved(&fault) && !resolved_again => {
                     // Once: the primary has moved, or a pooled connection was dead and a fresh one may not be.
@@ -187,6 +190,29 @@ impl<S: Source> Fleet<S> {
         };
         drop(permit);
         answer
+    }
+
+    /// An attempt that is given up when the monitor finds the server silent: another can still answer in time, and who
+    /// joined the load of a reader that wants more can still load for less.
+    async fn attempt_unless_silent<W: Work<S::Conn>>(
+        &self,
+        node: NodeId,
+        need: &Need,
+        primary: bool,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, Attempt<W::Error>> {
+        let begun = self.beliefs.now().get(node).map_or(0, |belief| belief.probes);
+        let is_silent = |belief: &Belief| belief.is_silent_since(begun).then_some(());
+        let silent = |beliefs: &Vec<Belief>| beliefs.get(node).and_then(is_silent);
+        tokio::select! {
+            biased;
+            outcome = self.attempt(node, need, primary, work, departed) => outcome,
+            () = self.beliefs.wait_for(silent) => {
+                let fault = Fault::new(FaultKind::TimedOut, self.name(node), "fell silent while a load was there");
+                Err(Attempt::Fault(fault))
+            }
+        }
     }
 
     async fn attempt<W: Work<S::Conn>>(
@@ -255,23 +281,16 @@ impl<S: Source> Fleet<S> {
     }
 
     fn choose(&self, need: &Need, floor: Lsn, tried: &[NodeId]) -> Option<NodeId> {
-        self.with_want(need, floor, tried, belief::choose)
+        belief::choose(&self.beliefs.now(), &self.want(need, floor, tried))
     }
 
     fn may_arrive(&self, need: &Need, tried: &[NodeId]) -> bool {
-        self.with_want(need, need.tag(), tried, belief::may_arrive)
+        belief::may_arrive(&self.beliefs.now(), &self.want(need, need.tag(), tried))
     }
 
-    fn with_want<T>(
-        &self,
-        need: &Need,
-        floor: Lsn,
-        tried: &[NodeId],
-        ask: impl Fn(&belief::Beliefs, &Want<'_>) -> T,
-    ) -> T {
-        let busy: Vec<usize> = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
-        let zone = self.settings.zone.as_deref();
-        ask(&self.beliefs.borrow(), &Want { timeline: need.timeline, floor, zone, tried, busy: &busy })
+    fn want<'a>(&'a self, need: &Need, floor: Lsn, tried: &'a [NodeId]) -> Want<'a> {
+        let busy = self.nodes.iter().map(|node| node.busy.load(Ordering::Relaxed)).collect();
+        Want { timeline: need.timeline, floor, zone: self.settings.zone.as_deref(), tried, busy }
     }
 }
 

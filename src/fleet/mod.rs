@@ -12,13 +12,14 @@ use crate::entry::Bound;
 use crate::epoch::Epochs;
 use crate::source::{NodeId, Role, Source};
 use crate::stats::{NodeStats, StoreCounters};
+use crate::watched::Watched;
 use crate::{Error, Lsn, Settings};
 use arc_swap::ArcSwap;
 use belief::{Belief, Standing};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 /// The servers of one cluster and what is believed of them.
@@ -28,7 +29,7 @@ pub(crate) struct Fleet<S> {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<StoreCounters>,
-    beliefs: watch::Sender<Vec<Belief>>,
+    beliefs: Watched<Vec<Belief>>,
     nodes: Vec<Node>,
     primary_budget: Semaphore,
     /// Positions of the primary by the time at which they were asked for, oldest first.
@@ -82,7 +83,7 @@ impl<S: Source> Fleet<S> {
             primary_budget: Semaphore::new(settings.primary_loads_max),
             settings,
             counters,
-            beliefs: watch::Sender::new(beliefs),
+            beliefs: Watched::new(beliefs),
             nodes,
             samples: ArcSwap::default(),
             nudged_ms: AtomicU64::new(0),
@@ -91,7 +92,7 @@ impl<S: Source> Fleet<S> {
 
     /// The primary of the present history, if any server is believed to be it.
     pub(crate) fn primary(&self) -> Option<NodeId> {
-        belief::primary(&self.beliefs.borrow(), self.epochs.current().history.timeline())
+        belief::primary(&self.beliefs.now(), self.epochs.current().history.timeline())
     }
 
     /// The primary, after asking all servers anew if none is believed to be it. Fails long before most deadlines where
@@ -101,15 +102,14 @@ impl<S: Source> Fleet<S> {
             return Ok(node);
         }
         let timeline = || self.epochs.current().history.timeline();
-        let found = |beliefs: &Vec<Belief>| belief::primary(beliefs, timeline()).is_some();
-        let mut watch = self.beliefs.subscribe();
+        let found = |beliefs: &Vec<Belief>| belief::primary(beliefs, timeline());
         tokio::select! {
             biased;
-            _ = watch.wait_for(found) => {}
+            _ = self.beliefs.wait_for(found) => {}
             () = self.ask_all(deadline.min(Instant::now() + SEARCH_TIME_MAX)) => {}
         }
         self.primary().ok_or_else(|| {
-            let beliefs = self.beliefs.borrow();
+            let beliefs = self.beliefs.now();
             let names = self.source.nodes().iter().zip(beliefs.iter());
             let states = names.map(|(node, belief)| format!("{}: {}", node.name, describe(belief)));
             Error::unavailable(format!("no primary is reachable ({})", states.collect::<Vec<_>>().join("; ")))
@@ -124,7 +124,7 @@ impl<S: Source> Fleet<S> {
             // What is believed was read before this call, and so is no answer to it.
             return Err(Error::timed_out("asking the primary for its position"));
         }
-        match self.beliefs.borrow().get(node).map(|belief| &belief.standing) {
+        match self.beliefs.now().get(node).map(|belief| &belief.standing) {
             Some(Standing::Up(Role::Primary { timeline, insert, .. })) => {
                 Ok(crate::Position { timeline: *timeline, lsn: *insert })
             }
@@ -153,10 +153,10 @@ impl<S: Source> Fleet<S> {
             })
             .collect();
         let answered = |beliefs: &Vec<Belief>| {
-            targets.iter().all(|&(node, target)| beliefs.get(node).is_none_or(|belief| belief.probes >= target))
+            let answered = |&(node, target): &(NodeId, u64)| beliefs.get(node).is_none_or(|it| it.probes >= target);
+            targets.iter().all(answered).then_some(())
         };
-        let mut watch = self.beliefs.subscribe();
-        timeout_at(deadline, watch.wait_for(answered)).await.is_ok()
+        timeout_at(deadline, self.beliefs.wait_for(answered)).await.is_ok()
     }
 
     /// A staleness bound as a read sees it now. Its position is `Lsn::MAX` where none that is young enough is known.
@@ -188,7 +188,7 @@ impl<S: Source> Fleet<S> {
     }
 
     pub(crate) fn stats(&self) -> Vec<NodeStats> {
-        let beliefs = self.beliefs.borrow();
+        let beliefs = self.beliefs.now();
         let head = beliefs.iter().find_map(|belief| match &belief.standing {
             Standing::Up(Role::Primary { insert, .. }) => Some(*insert),
             _ => None,

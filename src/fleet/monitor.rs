@@ -44,7 +44,7 @@ impl<S: Source> Fleet<S> {
             Ok(probe) => self.judge(node, probe, before, begun_ms),
             Err(fault) => Standing::Out { why: fault.kind, note: fault.message },
         };
-        self.beliefs.send_modify(|beliefs| {
+        self.beliefs.change(|beliefs| {
             if let Some(belief) = beliefs.get_mut(node) {
                 report(self.name(node), belief, &standing);
                 if matches!(standing, Standing::Up(_)) {
@@ -91,7 +91,7 @@ impl<S: Source> Fleet<S> {
 
     /// What a load learned about a server: it is out until the monitor has a better answer.
     pub(super) fn doubt(&self, node: NodeId, fault: &Fault) {
-        self.beliefs.send_modify(|beliefs| {
+        self.beliefs.change(|beliefs| {
             if let Some(belief) = beliefs.get_mut(node) {
                 let standing = Standing::Out { why: fault.kind, note: fault.message.clone() };
                 report(self.name(node), belief, &standing);

@@ -109,13 +109,14 @@ impl Cluster {
         value.and_then(|value| value.downcast::<V>().ok())
     }
 
-    /// Every transaction that a server's log commits, oldest first, as far back as the log is kept: what is true whatever
-    /// anybody was told. For the judges of tests.
+    /// Every transaction that the log on a server's disk commits, oldest first, as far back as the log is kept: what is
+    /// true whatever anybody was told, and what a crash would not undo. For the judges of tests.
     #[must_use]
     pub fn committed(&self, server: usize) -> Vec<Logged> {
         self.look(|state| {
-            let log = &state.server(server).log;
-            log.from(log.first()).filter_map(|record| Logged::of(record)).collect()
+            let (log, end) = (&state.server(server).log, state.server(server).streamable());
+            let on_disk = log.from(log.first()).take_while(|record| record.end <= end);
+            on_disk.filter_map(|record| Logged::of(record)).collect()
         })
     }
 

@@ -1,16 +1,16 @@
 //! The in-process tier.
 
 use crate::entry::{Entry, admits};
-use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::{Cache, CacheBuilder};
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The in-process tier: moka, with admission by the Admit rule. Its own expiry only frees memory; whether an entry's
-/// life is over is judged by the entry itself.
+/// The in-process tier: moka, with admission by the Admit rule. Its own expiry only frees memory, after the longest life
+/// that an entry can have, because a life for each entry makes moka's `get` dearer by a sixth; whether an entry's life is
+/// over is judged by the entry itself.
 pub(crate) struct LocalTier<K, V> {
     cache: Cache<K, Arc<Entry<V>>>,
 }
@@ -23,9 +23,14 @@ where
     K: Eq + Hash + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    pub(crate) fn new(capacity: u64, idle: Option<Duration>, weigher: Option<Arc<Weigher<K, V>>>) -> Self {
+    pub(crate) fn new(
+        capacity: u64,
+        life_max: Duration,
+        idle: Option<Duration>,
+        weigher: Option<Arc<Weigher<K, V>>>,
+    ) -> Self {
         let mut builder: CacheBuilder<K, Arc<Entry<V>>, _> =
-            Cache::builder().max_capacity(capacity).expire_after(Remaining);
+            Cache::builder().max_capacity(capacity).time_to_live(life_max);
         if let Some(idle) = idle {
             builder = builder.time_to_idle(idle);
         }
@@ -64,24 +69,5 @@ where
     pub(crate) fn len(&self) -> u64 {
         self.cache.run_pending_tasks();
         self.cache.entry_count()
-    }
-}
-
-/// Lets moka drop an entry when its life is over.
-struct Remaining;
-
-impl<K, V> Expiry<K, Arc<Entry<V>>> for Remaining {
-    fn expire_after_create(&self, _: &K, entry: &Arc<Entry<V>>, _: Instant) -> Option<Duration> {
-        Some(Duration::from_millis(entry.life.expires_ms.saturating_sub(entry.life.filled_ms)))
-    }
-
-    fn expire_after_update(
-        &self,
-        key: &K,
-        entry: &Arc<Entry<V>>,
-        now: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, entry, now)
     }
 }

@@ -1,11 +1,12 @@
 //! Clients: sessions that read and write, wait, give up, and hand each other their tokens.
 
 use crate::abandon;
+use crate::plan::Trouble;
 use crate::world::{Instance, Row, TABLE, World, group};
-use highwater::memory::Tx;
+use highwater::memory::{Source, Tx};
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
 use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Rung, Seen, SessionId};
-use highwater::{Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Session, WriteError};
+use highwater::{Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Retraction, Session, WriteError};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) dice: StdRng,
     /// How many tokens it has left for others.
     pub(crate) left: u64,
+    /// Its way to the servers that does not lead through the library.
+    pub(crate) aside: Source,
 }
 
 impl Client {
@@ -36,6 +39,7 @@ impl Client {
                 (_, 0) => self.meet(),
                 (true, _) => self.write().await,
                 (false, 1..3) => self.read_many().await,
+                (false, 3) if !self.world.plan.unfenced => self.read_at_least().await,
                 (false, _) => self.read().await,
             }
         }
@@ -73,6 +77,19 @@ impl Client {
         }
     }
 
+    /// Reads what the primary had when it was asked, as after a message that says that something changed.
+    async fn read_at_least(&mut self) {
+        let key = self.key();
+        let ask = Ask::latest().own_writes();
+        let op = self.begin_read(key, if self.session.is_monotonic() { ask.monotonic() } else { ask });
+        let Ok(token) = self.on.store.token().await else { return self.finish(op, Outcome::Failed) };
+        let options = ReadOptions::fresh(Freshness::AtLeast(token));
+        match self.on.cache.get_with(&self.session, &key, &options).await {
+            Ok(read) => self.saw(op, &read),
+            Err(error) => self.failed(&[op], &error),
+        }
+    }
+
     async fn read_many(&mut self) {
         let (options, ask) = self.options();
         let mut keys: Vec<u64> = (0..self.dice.random_range(1..5)).map(|_| self.key()).collect();
@@ -92,6 +109,11 @@ impl Client {
         let key = self.key();
         let at = self.world.at();
         let op = self.world.recorder.record(|history| history.write(at, SessionId(self.id), KeyId(key)));
+        // After a failover nobody could say whether what was written aside is still there.
+        if self.dice.random_range(0..10) == 0 && !self.world.plan.troubles.contains(&Trouble::Promote) {
+            let outcome = self.write_aside(key, op).await;
+            return self.finish(op, outcome);
+        }
         let (polls, by_group) = (self.polls(), self.dice.random_bool(0.3));
         let write = write(&self.on, &self.session, key, op, by_group);
         let outcome = abandon::after(polls, write).await;
@@ -100,6 +122,26 @@ impl Client {
             self.world.note(format_args!("{op} committed at {at:?}, session at {:?}", self.session.token()));
         }
         self.finish(op, outcome.unwrap_or(UNKNOWN));
+    }
+
+    /// A write through another client, captured by hand.
+    async fn write_aside(&mut self, key: u64, op: OpId) -> Outcome {
+        let node = self.world.primary().await;
+        let Ok(tx) = self.aside.begin(node, Instant::now() + Duration::from_secs(2)).await else {
+            return Outcome::RolledBack;
+        };
+        let outcome = write_raw(tx, key, op).await;
+        if !matches!(outcome, Outcome::Committed { .. }) {
+            return outcome;
+        }
+        loop {
+            let mut retraction = Retraction::new();
+            retraction.key(&self.on.cache, &key);
+            match self.on.store.capture(&self.session, retraction).await {
+                Ok(_) => return outcome,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     fn begin_read(&self, key: u64, ask: Ask) -> OpId {

@@ -52,8 +52,9 @@ async fn live(plan: &Plan, mutant: Mutant) -> Report {
         let mut dice = plan.dice(id);
         let monotonic = dice.random_range(0..100) < plan.monotonic_percent;
         let session = if monotonic { Session::monotonic() } else { Session::new() };
+        let aside = world.source(300 + id);
         let on = instances[dice.random_range(0..instances.len())].clone();
-        clients.spawn(Client { id, world: Arc::clone(&world), on, session, dice, left: 0 }.run());
+        clients.spawn(Client { id, world: Arc::clone(&world), on, session, dice, left: 0, aside }.run());
     }
     for id in 0..plan.strangers {
         clients.spawn(stranger(Arc::clone(&world), 900 + id, plan.dice(900 + id)));
@@ -107,18 +108,23 @@ impl Report {
 impl Sum {
     pub(crate) fn add(&mut self, report: &Report) {
         let (sum, more) = (&mut self.tally, report.verdict.tally());
-        sum.reads += more.reads;
-        sum.reads_failed += more.reads_failed;
-        sum.writes += more.writes;
-        sum.committed += more.committed;
-        sum.unknown += more.unknown;
-        sum.lost += more.lost;
-        sum.loss_reports += more.loss_reports;
-        sum.needless_loss_reports += more.needless_loss_reports;
-        sum.stale_labelled += more.stale_labelled;
-        sum.behind += more.behind;
-        sum.ghosts += more.ghosts;
-        sum.held_to_bound += more.held_to_bound;
+        let pairs = [
+            (&mut sum.reads, more.reads),
+            (&mut sum.reads_failed, more.reads_failed),
+            (&mut sum.stale_labelled, more.stale_labelled),
+            (&mut sum.labels_needed, more.labels_needed),
+            (&mut sum.behind, more.behind),
+            (&mut sum.ghosts, more.ghosts),
+            (&mut sum.writes, more.writes),
+            (&mut sum.committed, more.committed),
+            (&mut sum.rolled_back, more.rolled_back),
+            (&mut sum.unknown, more.unknown),
+            (&mut sum.lost, more.lost),
+            (&mut sum.loss_reports, more.loss_reports),
+            (&mut sum.needless_loss_reports, more.needless_loss_reports),
+            (&mut sum.held_to_bound, more.held_to_bound),
+        ];
+        pairs.into_iter().for_each(|(sum, more)| *sum += more);
         for (&rung, &count) in &more.answered {
             *sum.answered.entry(rung).or_default() += count;
         }

@@ -200,6 +200,7 @@ impl PostgresBuilder {
             confirmed: Mutex::new(None),
             side: tokio::sync::Mutex::new(None),
             switches: Mutex::new(BTreeMap::new()),
+            doubts: Mutex::new(BTreeMap::new()),
         }))
     }
 

@@ -32,7 +32,12 @@ pub(super) struct Node {
     pub(super) side: tokio::sync::Mutex<Option<Link>>,
     /// Where the ancestors of this server's timelines ended, as far as was learned. One per promotion seen.
     pub(super) switches: Mutex<BTreeMap<Timeline, Vec<Switch>>>,
+    /// In which run transactions were begun whose outcome is not known, by their ids.
+    pub(super) doubts: Mutex<BTreeMap<u64, Run>>,
 }
+
+/// How many transactions of unknown outcome are remembered; beyond it, the outcome of the oldest is never told.
+const DOUBTS_MAX: usize = 1024;
 
 impl Node {
     pub(super) fn name(&self) -> &str {
@@ -41,6 +46,21 @@ impl Node {
 
     pub(super) fn fault(&self, kind: FaultKind, text: impl Into<String>) -> Fault {
         Fault::new(kind, self.name(), text)
+    }
+
+    /// Remembers a transaction whose outcome is not known.
+    pub(super) fn doubt(&self, xid: u64, run: Run) {
+        let mut doubts = lock(&self.doubts);
+        doubts.insert(xid, run);
+        while doubts.len() > DOUBTS_MAX {
+            doubts.pop_first();
+        }
+    }
+
+    /// Whether an id still means the transaction that it was given to when its outcome came into doubt.
+    pub(super) fn still_means(&self, xid: u64, run: &Run) -> bool {
+        let doubts = lock(&self.doubts);
+        doubts.get(&xid).is_some_and(|begun| begun.is_surely(run))
     }
 
     /// A fault of one of our own statements.

@@ -99,9 +99,11 @@ impl Node {
                 return Err(self.fault(FaultKind::Unproven, text));
             }
             Ok(match row.try_get(1).map_err(fault)? {
+                Some("in progress") => Outcome::InProgress,
+                // After a crash the id may have been given to another transaction.
+                _ if !self.still_means(xid, &link.run) => Outcome::Forgotten,
                 Some("committed") => Outcome::Committed,
                 Some("aborted") => Outcome::Aborted,
-                Some("in progress") => Outcome::InProgress,
                 _ => Outcome::Forgotten,
             })
         })

@@ -9,14 +9,15 @@ use tokio_postgres::{Error, Row};
 /// One unbroken run of a server: a position may be remembered within it and no longer.
 ///
 /// The start of the postmaster is not enough: after the crash of a backend the postmaster lives on, and a standby
-/// replays again from its last restart point, perhaps along another timeline. Its startup process is then a new one.
+/// replays again from its last restart point, perhaps along another timeline, and a primary gives transaction ids out again
+/// that it had not flushed. All processes are then new ones, the checkpointer among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Run {
     pub(super) system_identifier: u64,
     /// `pg_postmaster_start_time()`, in microseconds.
     started: i64,
-    /// Start of the process that replays, in microseconds; `None` on a primary, or for lack of `pg_read_all_stats`.
-    recovery_started: Option<i64>,
+    /// Start of the checkpointer, in microseconds; `None` for lack of `pg_read_all_stats`.
+    lives_since: Option<i64>,
 }
 
 /// The columns of [`Run`], for statements that tell it.
@@ -25,7 +26,7 @@ macro_rules! run_columns {
         "(pg_control_system()).system_identifier, \
          (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8, \
          (select (extract(epoch from backend_start) * 1000000)::int8 from pg_stat_activity \
-          where backend_type = 'startup' limit 1)"
+          where backend_type = 'checkpointer' limit 1)"
     };
 }
 
@@ -117,12 +118,17 @@ impl Reading {
 }
 
 impl Run {
+    /// Whether the two are for certain one unbroken run.
+    pub(super) fn is_surely(&self, other: &Self) -> bool {
+        self == other && self.lives_since.is_some()
+    }
+
     /// Reads the three columns from `first` on.
     pub(super) fn of(row: &Row, first: usize) -> Result<Self, Error> {
         Ok(Self {
             system_identifier: row.try_get::<_, i64>(first)?.cast_unsigned(),
             started: row.try_get(first + 1)?,
-            recovery_started: row.try_get(first + 2)?,
+            lives_since: row.try_get(first + 2)?,
         })
     }
 }
@@ -207,7 +213,7 @@ pub(super) fn on_standby(
 ) -> Result<Place, Fault> {
     let replay = layout.normalize(reading.lsn);
     let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
-    let known = memory.filter(|known| known.run == run && run.recovery_started.is_some());
+    let known = memory.filter(|known| known.run == run && run.lives_since.is_some());
     match (reading.receiver, known) {
         (Receiver::Streaming(timeline), _) => {
             // Answers of several connections may arrive out of order: the memory keeps the most.
@@ -255,7 +261,7 @@ pub(super) fn upper(node: &str, row: &Row, place: Place, layout: WalLayout) -> R
 mod tests {
     use super::*;
 
-    const RUN_ONE: Run = Run { system_identifier: 7, started: 1, recovery_started: Some(1) };
+    const RUN_ONE: Run = Run { system_identifier: 7, started: 1, lives_since: Some(1) };
 
     fn stand(lsn: u64, receiver: Receiver, run: Run, memory: &mut Option<Confirmed>) -> Result<(u32, u64), FaultKind> {
         let reading = Reading { standby: true, lsn: Lsn::new(lsn), timeline: None, receiver };
@@ -311,8 +317,8 @@ mod tests {
         assert_eq!(stand(20_000, Receiver::Streaming(Timeline(1)), RUN_ONE, &mut memory), Ok((1, 20_000)));
         for run in [
             Run { started: 2, ..RUN_ONE },
-            Run { recovery_started: Some(2), ..RUN_ONE },
-            Run { recovery_started: None, ..RUN_ONE },
+            Run { lives_since: Some(2), ..RUN_ONE },
+            Run { lives_since: None, ..RUN_ONE },
         ] {
             assert_eq!(stand(20_000, Receiver::Absent, run, &mut memory), Err(FaultKind::Unproven), "{run:?}");
         }

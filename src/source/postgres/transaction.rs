@@ -85,12 +85,18 @@ impl Transaction for PostgresTransaction {
             held.end();
         }
         let answered = Answered::of(&number, &ack, self.writer.number());
+        let doubt = |xid: Option<u64>| {
+            xid.inspect(|&xid| node.doubt(xid, held.run));
+            xid
+        };
         match answered.verdict() {
             Verdict::RolledBack => Committed::RolledBack(
                 rolled_back(node, number, ack)
                     .unwrap_or_else(|| late("the connection was lost before the transaction had written anything")),
             ),
-            Verdict::Unknown(xid) => Committed::Unknown { xid, fault: late("the answer to COMMIT was lost") },
+            Verdict::Unknown(xid) => {
+                Committed::Unknown { xid: doubt(xid), fault: late("the answer to COMMIT was lost") }
+            }
             Verdict::Committed(xid) => {
                 let placed = match end {
                     Some(row) => row
@@ -100,7 +106,7 @@ impl Transaction for PostgresTransaction {
                 };
                 match placed {
                     Ok(token) => Committed::Done { token },
-                    Err(fault) => Committed::Unplaced { xid, fault },
+                    Err(fault) => Committed::Unplaced { xid: doubt(xid), fault },
                 }
             }
         }

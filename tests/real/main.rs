@@ -1,0 +1,10 @@
+//! The whole store over real PostgreSQL and Redis servers, under real faults.
+#![cfg(feature = "testkit")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
+mod deaf;
+mod idle;
+mod lagging;
+mod sharing;
+mod support;
+mod traffic;
