@@ -202,15 +202,18 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     pub(super) async fn load_many(
         self: &Arc<Self>,
         rows: Vec<(R::Key, Name)>,
-        floor: &Floor,
+        demand: &Demand,
         fallback: Fallback,
         deadline: Instant,
     ) -> Result<Option<Vec<(Arc<Entry<R::Value>>, Rung, bool)>>, super::ReadError<R::Error>> {
         let epoch = self.store.epochs.current().clone();
+        if epoch.fingerprint != demand.history {
+            return Ok(None);
+        }
         let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let floors = names.iter().map(|name| epoch.floor(&self.key_slots(name), self.group));
         let retracted = floors.max().unwrap_or(Lsn::ZERO);
-        let need = self.need(&epoch, *floor, retracted, fallback, deadline);
+        let need = self.need(&epoch, demand.floor, retracted, fallback, deadline);
         let loaded = match self.store.fleet.load(&need, &Many(&self.repository, &keys), &|| {}).await {
             Ok(loaded) => loaded,
             Err(LoadError::Loader(error)) => {

@@ -159,11 +159,9 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             }
             let (slots, rest) =
                 open.into_iter().map(|(at, key, name)| (at, (key, name))).unzip::<_, _, Vec<_>, Vec<_>>();
-            let loaded = shelf.load_many(rest, &demand.floor, options.fallback, deadline).await?;
-            let same = |loaded: &Vec<(Arc<crate::entry::Entry<R::Value>>, Rung, bool)>| {
-                loaded.iter().all(|(entry, ..)| entry.history == demand.history)
+            let Some(loaded) = shelf.load_many(rest, &demand, options.fallback, deadline).await? else {
+                continue;
             };
-            let Some(loaded) = loaded.filter(same) else { continue };
             for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
                 if let Some(answer) = answers.get_mut(at) {
                     *answer = Some(shelf.answered(session, options, &entry, rung, stale));

@@ -87,3 +87,28 @@ async fn a_deadline_is_kept_and_the_load_is_not_lost() {
     let options = ReadOptions::default().or_else(Fallback::Error);
     assert!(instance.users.get_with(&session, &1, &options).await.is_ok());
 }
+
+/// The load that takes the queued reader sets out in the new history, in which the reader's floor means nothing.
+#[tokio::test(start_paused = true)]
+async fn a_queued_reader_is_told_of_a_loss_that_happens_meanwhile() {
+    let cluster = cluster(1);
+    let users = Users { delay: Duration::from_millis(300), ..Users::default() };
+    let instance = Instance::with(&cluster, None, Settings::default(), users).await;
+    let (session, anybody) = (Session::new(), Session::new());
+    cluster.set_transit(1, Duration::from_secs(3_600));
+    instance.write(&session, 1, "lost").await;
+    let first = instance.users.get(&anybody, &1);
+    let queued = async {
+        sleep(Duration::from_millis(150)).await;
+        instance.users.get(&session, &1).await
+    };
+    let failover = async {
+        sleep(Duration::from_millis(250)).await;
+        cluster.kill(0);
+        cluster.promote(1)
+    };
+    let (_, queued, promoted) = tokio::join!(first, queued, failover);
+    assert!(promoted);
+    let error = queued.expect_err("its write is lost");
+    assert!(error.as_cache().unwrap().is_write_lost(), "{error}");
+}

@@ -2,9 +2,16 @@
 #![cfg(feature = "testkit")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+mod captured;
+mod conflicts;
+mod crowd;
 mod deaf;
+mod down;
+mod failover;
 mod idle;
 mod lagging;
+mod outcomes;
+mod pooler;
 mod sharing;
 mod support;
 mod traffic;

@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// A write through another client, captured by hand.
-    async fn write_aside(&mut self, key: u64, op: OpId) -> Outcome {
+    async fn write_aside(&self, key: u64, op: OpId) -> Outcome {
         let node = self.world.primary().await;
         let Ok(tx) = self.aside.begin(node, Instant::now() + Duration::from_secs(2)).await else {
             return Outcome::RolledBack;
