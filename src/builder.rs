@@ -9,6 +9,7 @@ use crate::ledger::bus::Bus;
 use crate::source::{Fault, FaultKind, Probe, Role, Source};
 use crate::stats::StoreCounters;
 use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::tier::SharedTier;
 use crate::tier::shared::DynSharedTier;
 use crate::{Error, Highwater, History, Lsn, Settings};
@@ -18,7 +19,7 @@ use rand::{RngExt, SeedableRng, TryRng};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Puts a store together from its edges; begun by [`Highwater::over`]. For PostgreSQL and Redis by URL there is
 /// [`Highwater::builder`], which ends here.
@@ -49,6 +50,10 @@ type JoinBus<S> = Box<dyn FnOnce(&Arc<Fleet<S>>, u64) -> BusParts<S> + Send>;
 
 /// How long the servers are asked for a primary when a store starts.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long one of them may take to answer meanwhile, and the pause before all are asked again.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const START_PAUSE: Duration = Duration::from_millis(200);
 
 impl<S: Source> Highwater<S> {
     /// Begins a store over any source, such as the in-memory one.
@@ -116,25 +121,35 @@ impl<S: Source> StoreBuilder<S> {
             return Err(Error::configuration(text));
         }
         let world = world.map_or_else(World::real, Ok)?;
-        let history = first_history(&source).await?;
+        let history = {
+            let until = Instant::now() + START_TIME_MAX;
+            loop {
+                match first_history(&source).await {
+                    Err(error) if error.is_unavailable() && Instant::now() < until => sleep(START_PAUSE).await,
+                    found => break found?,
+                }
+            }
+        };
         let mut chance = StdRng::seed_from_u64(world.seed);
         let slots = SlotMap::new(settings.floor_slots, (chance.random(), chance.random()));
         // Without a bus there is nothing to be missed: what other instances write is not heard, by choice.
         let heard_from = if join_bus.is_some() { None } else { Some(Lsn::ZERO) };
         let epochs = Arc::new(Epochs::new(history, slots, heard_from));
         let counters = Arc::new(StoreCounters::default());
-        let fleet = Arc::new(Fleet::new(source, epochs, Clock::start(world.unix_ms), settings, counters));
+        let tasks = Tasks::default();
+        let clock = Clock::start(world.unix_ms);
+        let fleet = Arc::new(Fleet::new(source, epochs, clock, settings, counters, tasks.closing()));
         let parts = join_bus.map(|join| join(&fleet, chance.random()));
         let (announcer, bus, listen) = match parts {
             Some(parts) => (Some(parts.announcer), Some(parts.bus), Some(parts.listen)),
             None => (None, None, None),
         };
-        let store = Arc::new(Store::new(fleet, shared, announcer, bus, chance.random()));
+        let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random()));
         store.run();
         if let Some(listen) = listen {
             store.run_forever(listen);
         }
-        store.fleet.ask_all(tokio::time::Instant::now() + START_TIME_MAX).await;
+        store.fleet.ask_all(Instant::now() + START_TIME_MAX).await;
         Ok(Highwater(store))
     }
 }
@@ -156,7 +171,7 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
     }
     let ask = |node| async move {
         let late = || Fault::new(FaultKind::TimedOut, "", "did not answer in time");
-        timeout(START_TIME_MAX, source.probe(node)).await.unwrap_or_else(|_| Err(late()))
+        timeout(ANSWER_TIME_MAX, source.probe(node)).await.unwrap_or_else(|_| Err(late()))
     };
     let answers = futures_util::future::join_all((0..names.len()).map(ask)).await;
     let mut found: Option<(usize, History)> = None;
@@ -166,6 +181,9 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
         match answer {
             // These will not mend by themselves, whatever the other servers say.
             Err(fault) if fault.kind == FaultKind::Misconfigured => return Err(fault.clone().into()),
+            Err(fault) if fault.kind == FaultKind::Foreign => {
+                return Err(Error::configuration(format!("{name}: {}; check the URLs", fault.message)));
+            }
             Err(fault) => problems.push(format!("{name}: {}", fault.message)),
             Ok(Probe { system_identifier, role: Role::Primary { timeline, switches, .. } }) => {
                 let history = History::new(*system_identifier, *timeline, switches.clone());

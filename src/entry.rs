@@ -68,6 +68,15 @@ pub(crate) struct Entry<V> {
     pub(crate) life: Life,
     /// Tells this fill from every other of the process, so that a monotonic session knows what it saw.
     pub(crate) fill: u64,
+    /// This process read it from the database itself, so that `filled_ms` is a moment of its own clock.
+    pub(crate) filled_here: bool,
+}
+
+impl<V> Entry<V> {
+    /// When this process sent the statement, where it did.
+    pub(crate) fn sent_ms(&self) -> Option<u64> {
+        self.filled_here.then_some(self.life.filled_ms)
+    }
 }
 
 /// Indices into the floors tables of an epoch.
@@ -133,13 +142,15 @@ pub(crate) enum Short {
 impl Floor {
     /// The Answer rule, but for retractions, which are the epoch's: whether a value with this stamp reaches the floor.
     ///
-    /// `reach` is the tag: only a log known to be complete could extend it.
-    pub(crate) fn is_met_by(&self, stamp: &Stamp, filled_ms: u64) -> Result<(), Short> {
+    /// `reach` is the tag: only a log known to be complete could extend it. `sent_ms` is when this process sent the
+    /// statement, if it did.
+    pub(crate) fn is_met_by(&self, stamp: &Stamp, sent_ms: Option<u64>) -> Result<(), Short> {
         if self.latest || stamp.tag < self.tag {
             return Err(Short::BelowFloor);
         }
         if let Some(bound) = self.bound {
-            let by_clock = stamp.origin == Origin::Primary && filled_ms >= bound.since_ms;
+            // Strictly: both moments are cut to milliseconds.
+            let by_clock = stamp.origin == Origin::Primary && sent_ms.is_some_and(|sent_ms| sent_ms > bound.since_ms);
             if stamp.tag < bound.tag && !by_clock {
                 return Err(Short::BelowFloor);
             }
@@ -201,26 +212,27 @@ mod tests {
     #[test]
     fn a_tag_meets_what_it_reaches() {
         let floor = Floor { tag: Lsn::new(10), ..Floor::default() };
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 10, None), 0), Ok(()));
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 9, None), 0), Err(Short::BelowFloor));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 10, None), None), Ok(()));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 9, None), None), Err(Short::BelowFloor));
     }
 
     #[test]
     fn a_bound_is_met_by_tag_or_by_a_late_primary_fill() {
         let bound = Some(Bound { tag: Lsn::new(50), since_ms: 1_000 });
         let floor = Floor { bound, ..Floor::default() };
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), 0).is_ok());
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), 2_000).is_err(), "a standby may lag for ever");
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), 1_000).is_ok());
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), 999).is_err());
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), None).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), Some(2_000)).is_err(), "a standby may lag for ever");
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Some(1_001)).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Some(1_000)).is_err());
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), None).is_err(), "by somebody else's clock");
     }
 
     #[test]
     fn what_was_seen_on_a_standby_is_met_only_by_standbys() {
         let floor = Floor { seen_on_standby: Some(Lsn::new(14)), monotonic: true, ..Floor::default() };
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), 0).is_ok());
-        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), 0), Err(Short::NotMonotonic));
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), 0), Err(Short::NotMonotonic));
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), None).is_ok());
+        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), None), Err(Short::NotMonotonic));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), None), Err(Short::NotMonotonic));
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl<L: Clone> Flight<L> {
             plan.deadline = plan.deadline.max(deadline);
             return Some(true);
         }
-        floor.is_within(plan.floor).then_some(plan.stage < Stage::Departed && !floor.latest)
+        let entitled = plan.stage < Stage::Departed;
+        // Who asks for the latest is never served by tag, so a departed flight is of no use to it.
+        (floor.is_within(plan.floor) && (entitled || !floor.latest)).then_some(entitled)
     }
 
     /// Fixes the floor, and returns it with the deadline.

@@ -11,6 +11,7 @@ use crate::write::{Receipt, Tx, WriteError, retract};
 use crate::{Error, History, Postgres, Token};
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// The handle of one database cluster: it makes caches and begins writes. Cheap to clone; the tasks behind it end when
@@ -80,15 +81,20 @@ impl<S: Source> Highwater<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, the session may not be raised.
+    /// Dropped before it is done, the session may not be raised; if it is, the names are retracted all the same.
     pub async fn capture(&self, session: &Session, retraction: Retraction) -> Result<Receipt, Error> {
         self.0.check_open()?;
         let names = retraction.into_names()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
-        let token = self.0.fleet.primary_position(deadline).await?;
-        session.raise(self.0.cluster(), token);
-        let told = retract(&self.0, token, names).await;
-        Ok(Receipt { position: token, told })
+        let position = self.0.fleet.primary_position(deadline).await?;
+        session.raise(&self.0.history(), position);
+        let (tell, told) = oneshot::channel();
+        let store = Arc::clone(&self.0);
+        self.0.spawn(async move {
+            // The caller may have gone away; the write has not.
+            let _ = tell.send(retract(&store, position, names).await);
+        });
+        Ok(Receipt { position, told: told.await.unwrap_or(false) })
     }
 
     /// A token that covers every write that was acknowledged before this call, whoever made it.
@@ -104,7 +110,7 @@ impl<S: Source> Highwater<S> {
         self.0.check_open()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
         let position = self.0.fleet.primary_position(deadline).await?;
-        Ok(Token::at(self.0.cluster(), position))
+        Ok(Token::at(&self.0.history(), position))
     }
 
     /// Lets a session go on after [`Error::is_write_lost`]: what the present history cannot contain is dropped from it.

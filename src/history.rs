@@ -22,7 +22,21 @@ pub struct History {
     timeline: Timeline,
     switches: Vec<Switch>,
     generation: u64,
+    /// Where the primary was set back to, as far as this instance saw it happen.
+    cuts: Vec<Cut>,
 }
+
+/// A primary was set back to an older copy of itself, without a new timeline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Cut {
+    /// The generation that began with it.
+    generation: u64,
+    /// What was written before and lies above this is lost.
+    at: Lsn,
+}
+
+/// How many cuts are remembered. Further back, nothing is claimed to be lost that may not be.
+const CUTS_MAX: usize = 16;
 
 /// What a position means in a history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,13 +59,24 @@ impl History {
         switches.retain(|switch| switch.from < timeline);
         switches.sort_by_key(|switch| switch.from);
         switches.dedup_by_key(|switch| switch.from);
-        Self { system_identifier, timeline, switches, generation: 0 }
+        Self { system_identifier, timeline, switches, generation: 0, cuts: Vec::new() }
     }
 
-    /// The same history after it was replaced without a new timeline, for the `generation`th time.
+    /// The same history after it was replaced without a new timeline, for the `generation`th time, as somebody else saw.
     #[must_use]
-    pub fn with_generation(mut self, generation: u64) -> Self {
+    pub(crate) fn with_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
+        self
+    }
+
+    /// The history that began when the primary was found set back, with its log ending at `at`.
+    #[must_use]
+    pub(crate) fn set_back(mut self, at: Lsn) -> Self {
+        self.generation += 1;
+        self.cuts.push(Cut { generation: self.generation, at });
+        if self.cuts.len() > CUTS_MAX {
+            self.cuts.remove(0);
+        }
         self
     }
 
@@ -99,18 +124,29 @@ impl History {
         }
     }
 
+    /// What `position` means here, which was read in this generation of its history.
+    pub(crate) fn standing_since(&self, position: Position, generation: u64) -> Standing {
+        let cut = self.cuts.iter().filter(|cut| cut.generation > generation).map(|cut| cut.at).min();
+        match self.standing(position) {
+            Standing::Floor(lsn) if position.timeline == self.timeline && cut.is_some_and(|at| lsn > at) => {
+                Standing::Lost
+            }
+            standing => standing,
+        }
+    }
+
     /// What is left of `position` once it is known to be lost: everything up to where the next timeline left its own.
     ///
     /// A token is an upper bound on its commits, so one beyond the switch point may cover commits below it, and these
     /// survived. `None` where nothing of its timeline did, as far as is known.
-    pub(crate) fn survivor(&self, position: Position) -> Option<Position> {
-        match self.standing(position) {
-            Standing::Floor(_) | Standing::Ahead => Some(position),
-            Standing::Lost | Standing::Unproven => {
-                let end = self.switches.iter().find(|switch| switch.from == position.timeline)?;
-                Some(Position { timeline: position.timeline, lsn: position.lsn.min(end.at) })
-            }
+    pub(crate) fn survivor(&self, position: Position, generation: u64) -> Option<Position> {
+        if let Standing::Floor(_) | Standing::Ahead = self.standing_since(position, generation) {
+            return Some(position);
         }
+        let cuts = self.cuts.iter().filter(|cut| position.timeline == self.timeline && cut.generation > generation);
+        let switches = self.switches.iter().filter(|switch| switch.from == position.timeline);
+        let end = cuts.map(|cut| cut.at).chain(switches.map(|switch| switch.at)).min()?;
+        Some(Position { timeline: position.timeline, lsn: position.lsn.min(end) })
     }
 
     /// Eight bytes that differ between histories: part of every address in the shared tier.

@@ -40,12 +40,19 @@ struct Sights {
 
 /// What a monotonic session was shown. Kept apart from the token, because a tag proves tokens and not what was seen:
 /// a standby can show a commit before its replay position says so, and before the primary shows it.
-#[derive(Clone, Default)]
-struct Seen {
-    on_standby: Option<Position>,
-    on_primary: Option<Position>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Seen {
+    on_standby: Option<Sight>,
+    on_primary: Option<Sight>,
     /// The fill shown last. It reflects everything seen before it, so it satisfies itself.
-    fill: Option<u64>,
+    pub(crate) fill: Option<u64>,
+}
+
+/// An upper bound of what was shown, and the generation of the history that it was shown in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    position: Position,
+    generation: u64,
 }
 
 /// What a session demands of one read, in one history.
@@ -54,11 +61,15 @@ pub(crate) struct SessionFloor {
     pub(crate) tag: Lsn,
     pub(crate) seen_on_primary: Option<Lsn>,
     pub(crate) seen_on_standby: Option<Lsn>,
-    pub(crate) seen_fill: Option<u64>,
+    /// What had been seen by then.
+    pub(crate) seen: Seen,
     pub(crate) primary_only: bool,
     /// Worst standing of what it holds: anything but `Floor` keeps the read from being answered.
     pub(crate) standing: Standing,
 }
+
+/// A session at one moment.
+pub(crate) struct Moment(Arc<State>);
 
 impl Session {
     /// A session that has written nothing.
@@ -101,25 +112,30 @@ impl Session {
         self.update(|state| state.token.merge(token));
     }
 
-    pub(crate) fn raise(&self, cluster: u64, position: Position) {
-        self.update(|state| state.token.raise(cluster, position));
+    pub(crate) fn raise(&self, history: &History, position: Position) {
+        self.update(|state| state.token.raise(history.system_identifier(), history.generation(), position));
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.
-    pub(crate) fn saw(&self, cluster: u64, stamp: &Stamp, fill: u64) {
+    /// `before` is what had been seen when the read's demand was made up: only if nothing was seen since does this fill
+    /// reflect all of it, and satisfy itself.
+    pub(crate) fn saw(&self, history: &History, stamp: &Stamp, fill: u64, before: &Seen) {
+        let cluster = history.system_identifier();
         let Some(upper) = stamp.upper.filter(|_| self.0.monotonic) else { return };
         if self.0.state.load().clusters.get(&cluster).is_some_and(|sights| sights.seen.fill == Some(fill)) {
             return;
         }
-        let shown = Position { timeline: stamp.timeline, lsn: upper };
+        let position = Position { timeline: stamp.timeline, lsn: upper };
+        let shown = Sight { position, generation: history.generation() };
         self.update(|state| {
             let seen = &mut state.clusters.entry(cluster).or_default().seen;
+            let is_all = seen == before;
             let side = match stamp.origin {
                 Origin::Standby => &mut seen.on_standby,
                 Origin::Primary => &mut seen.on_primary,
             };
             *side = Some(later(*side, shown));
-            seen.fill = Some(fill);
+            seen.fill = is_all.then_some(fill);
         });
     }
 
@@ -129,9 +145,10 @@ impl Session {
     }
 
     /// One such transaction is over, and `position` was read after that: the session may go on above it.
-    pub(crate) fn end_unresolved(&self, cluster: u64, position: Position) {
+    pub(crate) fn end_unresolved(&self, history: &History, position: Position) {
+        let cluster = history.system_identifier();
         self.update(|state| {
-            state.token.raise(cluster, position);
+            state.token.raise(cluster, history.generation(), position);
             let sights = state.clusters.entry(cluster).or_default();
             sights.unresolved = sights.unresolved.saturating_sub(1);
         });
@@ -142,17 +159,27 @@ impl Session {
         self.update(|state| {
             state.token.keep_surviving(history);
             if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
-                let survivor = |seen| history.survivor(seen);
+                let survivor = |seen: Sight| {
+                    let position = history.survivor(seen.position, seen.generation)?;
+                    Some(Sight { position, ..seen })
+                };
                 sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
                 sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
             }
         });
     }
 
-    /// After a crash that undid everything above `top`: what the session held up to `known` when `top` was read means no
-    /// more than `top`. What it was raised to since stands.
-    pub(crate) fn clamp(&self, cluster: u64, known: Lsn, top: Position) {
-        self.update(|state| state.token.clamp(cluster, known, top));
+    /// The session as it is at this moment.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.0.state.load_full())
+    }
+
+    /// After a crash that undid everything above `top`, which was read after `moment`: what the session held then means
+    /// no more than `top`. A session that was changed since is left alone; the next read will see to it.
+    pub(crate) fn clamp(&self, moment: &Moment, cluster: u64, top: Position) {
+        let mut state = State::clone(&moment.0);
+        state.token.clamp(cluster, top);
+        self.0.state.compare_and_swap(&moment.0, Arc::new(state));
     }
 
     /// What the session demands in `history`.
@@ -163,14 +190,14 @@ impl Session {
             tag: demand.floor,
             seen_on_primary: None,
             seen_on_standby: None,
-            seen_fill: None,
+            seen: Seen::default(),
             primary_only: false,
             standing: demand.standing,
         };
         let Some(sights) = state.clusters.get(&history.system_identifier()) else { return floor };
         floor.primary_only = sights.unresolved > 0;
         if self.0.monotonic {
-            let mut resolve = |seen: Position| match history.standing(seen) {
+            let mut resolve = |seen: Sight| match history.standing_since(seen.position, seen.generation) {
                 Standing::Floor(lsn) => Some(lsn),
                 standing => {
                     floor.standing = worst(floor.standing, standing);
@@ -179,7 +206,7 @@ impl Session {
             };
             floor.seen_on_standby = sights.seen.on_standby.and_then(&mut resolve);
             floor.seen_on_primary = sights.seen.on_primary.and_then(&mut resolve);
-            floor.seen_fill = sights.seen.fill;
+            floor.seen = sights.seen;
         }
         floor
     }
@@ -195,9 +222,10 @@ impl Session {
 
 /// The later of two sights. Where the timelines differ the younger one counts: the older is in its past or was lost, and
 /// a loss was told by the read that noticed the younger timeline.
-fn later(seen: Option<Position>, shown: Position) -> Position {
+fn later(seen: Option<Sight>, shown: Sight) -> Sight {
+    let order = |sight: &Sight| (sight.position.timeline, sight.generation, sight.position.lsn);
     match seen {
-        Some(seen) if (seen.timeline, seen.lsn) > (shown.timeline, shown.lsn) => seen,
+        Some(seen) if order(&seen) > order(&shown) => seen,
         _ => shown,
     }
 }
@@ -223,8 +251,8 @@ mod tests {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::new();
         let clone = session.clone();
-        clone.raise(7, Position::new(1, Lsn::new(50)));
-        session.observe(&Token::at(7, Position::new(1, Lsn::new(20))));
+        clone.raise(&history, Position::new(1, Lsn::new(50)));
+        session.observe(&Token::at(&history, Position::new(1, Lsn::new(20))));
         assert_eq!(session.floor(&history).tag, Lsn::new(50));
     }
 
@@ -232,21 +260,25 @@ mod tests {
     fn what_was_seen_is_kept_apart_by_origin() {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::monotonic();
-        session.saw(7, &stamp(Origin::Standby, 10, 14), 1);
-        session.saw(7, &stamp(Origin::Primary, 15, 20), 2);
+        session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
+        let before = session.floor(&history).seen;
+        session.saw(&history, &stamp(Origin::Primary, 15, 20), 2, &before);
         let floor = session.floor(&history);
         assert_eq!((floor.seen_on_primary, floor.seen_on_standby), (Some(Lsn::new(20)), Some(Lsn::new(14))));
-        assert_eq!((floor.tag, floor.seen_fill), (Lsn::ZERO, Some(2)));
+        assert_eq!((floor.tag, floor.seen.fill), (Lsn::ZERO, Some(2)));
+        session.saw(&history, &stamp(Origin::Primary, 11, 12), 3, &before);
+        assert_eq!(session.floor(&history).seen.fill, None, "it was loaded before the other was seen");
         let plain = Session::new();
-        plain.saw(7, &stamp(Origin::Standby, 10, 14), 1);
+        plain.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
         assert_eq!(plain.floor(&history).seen_on_standby, None);
     }
 
     #[test]
     fn a_lost_sight_is_told_until_it_is_accepted() {
         let promoted = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(12) }]);
+        let history = History::new(7, Timeline(1), vec![]);
         let session = Session::monotonic();
-        session.saw(7, &stamp(Origin::Standby, 10, 14), 1);
+        session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
         assert_eq!(session.floor(&promoted).standing, Standing::Lost);
         session.keep_surviving(&promoted);
         assert!(matches!(session.floor(&promoted).standing, Standing::Floor(_)));

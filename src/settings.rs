@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Bounds and budgets of a store. Every default suits a service with a handful of replicas in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a read waits for a replica to reach its floor before it falls back. Defaults to 100 ms.
+    /// How long a read waits for a replica to reach its floor before it falls back; zero is not at all. Defaults to
+    /// 100 ms.
     pub wait_budget: Duration,
     /// How long one load may take in all, and a read without a deadline of its own. Defaults to 5 s.
     pub load_time_max: Duration,
@@ -18,7 +19,8 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// How often a server is asked while reads wait for it. Defaults to 2 ms.
     pub wait_interval: Duration,
-    /// The oldest entry that is served while retractions of other instances may have been missed. Defaults to 5 s.
+    /// The oldest entry that is served to a read that asks for nothing while retractions of other instances may have been
+    /// missed; zero is none. Defaults to 5 s.
     pub deaf_age_max: Duration,
     /// Slots of the floors table, 8 bytes each, rounded up to a power of two. A collision costs a miss. Defaults to
     /// 2^20.
@@ -32,6 +34,9 @@ pub struct Settings {
     /// The zone that this instance is in: replicas of the same zone are preferred. Defaults to none.
     pub zone: Option<String>,
 }
+
+/// The longest of them all.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Settings {
     fn default() -> Self {
@@ -63,6 +68,12 @@ impl Settings {
         for (name, duration) in durations {
             if duration.is_zero() {
                 return Err(Error::configuration(format!("settings.{name} is zero; give it a positive duration")));
+            }
+        }
+        let waits = [("wait_budget", self.wait_budget), ("deaf_age_max", self.deaf_age_max)];
+        for (name, duration) in durations.into_iter().chain(waits) {
+            if duration > DURATION_MAX {
+                return Err(Error::configuration(format!("settings.{name} is {duration:?}; the limit is one day")));
             }
         }
         let counts = [

@@ -72,7 +72,8 @@ counters! {
         undecodable,
         /// Fills that no tier was offered, because a retraction reached further than their tag.
         fills_refused,
-        /// Fills that the shared tier was not offered, because they are larger than it takes.
+        /// Fills that the shared tier was not offered, because they are larger than it takes, and those that no tier was
+        /// offered, because they belong to more groups, or to groups of longer names, than an entry can remember.
         fills_oversized,
         /// Reads that waited for a load that another read had begun.
         joined,
@@ -116,10 +117,14 @@ counters! {
         gaps,
         /// Times that the bus went deaf.
         deaf,
+        /// Fills that were not offered to the shared tier because too many offers were under way.
+        offers_dropped,
         /// Errors of the shared tier, each of which cost a miss or an offer.
         shared_errors,
         /// Crashes of the primary noticed, after which floors were clamped.
         crashes,
+        /// Reads whose token lay above the primary's log, as after a crash, and was taken for the log's end.
+        tokens_clamped,
         /// Times that history was replaced, after which every entry was dropped.
         replaced,
     }

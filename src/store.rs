@@ -10,19 +10,22 @@ use crate::tasks::Tasks;
 use crate::tier::TierError;
 use crate::tier::shared::DynSharedTier;
 use crate::trace;
-use crate::{BusState, Error};
+use crate::{BusState, Error, History};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What the caches and writers of one cluster share.
 pub(crate) struct Store<S> {
     pub(crate) fleet: Arc<Fleet<S>>,
     pub(crate) epochs: Arc<Epochs>,
-    pub(crate) shared: Option<Arc<dyn DynSharedTier>>,
+    shared: Option<Arc<dyn DynSharedTier>>,
+    /// Offers to the shared tier that are under way.
+    pub(crate) offering: Semaphore,
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) bus: Option<Arc<Bus<S>>>,
     pub(crate) counters: Arc<StoreCounters>,
@@ -34,6 +37,9 @@ pub(crate) struct Store<S> {
     chance: Mutex<StdRng>,
 }
 
+/// How many offers to the shared tier may be under way.
+const OFFERS_MAX: usize = 256;
+
 /// Lives are shortened by up to this share, so that what was filled together does not end together.
 const JITTER: f64 = 0.1;
 
@@ -43,6 +49,7 @@ impl<S: Source> Store<S> {
         shared: Option<Arc<dyn DynSharedTier>>,
         announcer: Option<Arc<Announcer>>,
         bus: Option<Arc<Bus<S>>>,
+        tasks: Tasks,
         seed: u64,
     ) -> Self {
         Self {
@@ -50,9 +57,10 @@ impl<S: Source> Store<S> {
             counters: Arc::clone(&fleet.counters),
             fleet,
             shared,
+            offering: Semaphore::new(OFFERS_MAX),
             announcer,
             bus,
-            tasks: Tasks::default(),
+            tasks,
             loading: AtomicUsize::new(0),
             fills: AtomicU64::new(0),
             life_max_ms: AtomicU64::new(0),
@@ -79,9 +87,20 @@ impl<S: Source> Store<S> {
         self.tasks.spawn(task);
     }
 
-    /// The system identifier of the cluster, which never changes.
-    pub(crate) fn cluster(&self) -> u64 {
-        self.epochs.current().history.system_identifier()
+    /// The history that the instance is in.
+    pub(crate) fn history(&self) -> Arc<History> {
+        Arc::clone(&self.epochs.current().history)
+    }
+
+    /// The shared tier, once its log was heard: until then it is not known whether history was replaced, and so at which
+    /// addresses entries of the present one lie.
+    pub(crate) fn shared(&self) -> Option<&Arc<dyn DynSharedTier>> {
+        let heard = self.bus.as_ref().is_some_and(|bus| bus.was_heard());
+        self.shared.as_ref().filter(|_| heard)
+    }
+
+    pub(crate) fn is_sharing(&self) -> bool {
+        self.shared.is_some()
     }
 
     pub(crate) fn check_open(&self) -> Result<(), Error> {
@@ -101,6 +120,11 @@ impl<S: Source> Store<S> {
             self.give_back_load_permit();
         }
         taken
+    }
+
+    /// The same, given back when dropped.
+    pub(crate) fn load_permit(&self) -> Option<LoadPermit<'_>> {
+        self.take_load_permit().then_some(LoadPermit(&self.loading))
     }
 
     pub(crate) fn give_back_load_permit(&self) {
@@ -137,5 +161,14 @@ impl<S: Source> Store<S> {
             None => (BusState::None, Duration::ZERO),
         };
         StoreStats { counts: self.counters.snapshot(), bus, deaf_time, nodes: self.fleet.stats() }
+    }
+}
+
+/// One key that is loading.
+pub(crate) struct LoadPermit<'a>(&'a AtomicUsize);
+
+impl Drop for LoadPermit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

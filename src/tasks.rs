@@ -29,6 +29,11 @@ impl Tasks {
         });
     }
 
+    /// Cancelled when the store closes.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closing.is_cancelled()
     }

@@ -1,12 +1,11 @@
 //! What a client carries so that it is never served below its own writes.
 
-use crate::Lsn;
-use crate::Position;
 use crate::history::{History, Standing};
+use crate::{Lsn, Position, Timeline};
 
-/// How many timelines of one cluster a token remembers. A client that lived through more promotions than this between two
-/// reads is told that a write may be lost, because nobody can show any more that it is not.
-const TIMELINES_MAX: usize = 4;
+/// How many timelines of one cluster, and generations of them, a token remembers. A client that lived through more between
+/// two reads is told that a write may be lost, because nobody can show any more that it is not.
+const PARTS_MAX: usize = 4;
 
 /// How many clusters one token remembers. For any further one, the same is told.
 const CLUSTERS_MAX: usize = 16;
@@ -28,10 +27,23 @@ pub struct Token {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Shard {
     system_identifier: u64,
-    /// Sorted by timeline, at most one each.
-    parts: Vec<Position>,
-    /// A timeline could not be remembered.
+    /// Sorted by timeline and generation, at most one each.
+    parts: Vec<Part>,
+    /// A part could not be remembered.
     forgotten: bool,
+}
+
+/// A position, and the generation of its timeline's history that it was read in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Part {
+    position: Position,
+    generation: u64,
+}
+
+impl Part {
+    fn order(&self) -> (Timeline, u64) {
+        (self.position.timeline, self.generation)
+    }
 }
 
 /// What a token demands of a read in one history.
@@ -44,11 +56,11 @@ pub(crate) struct Demand {
 }
 
 impl Token {
-    /// A token that demands everything up to `position` of the cluster `system_identifier`.
+    /// A token that demands everything up to `position` in `history`.
     #[must_use]
-    pub fn at(system_identifier: u64, position: Position) -> Self {
+    pub fn at(history: &History, position: Position) -> Self {
         let mut token = Self::default();
-        token.raise(system_identifier, position);
+        token.raise(history.system_identifier(), history.generation(), position);
         token
     }
 
@@ -58,9 +70,9 @@ impl Token {
         *self == Self::default()
     }
 
-    /// Its positions in one cluster, one a timeline, oldest timeline first.
+    /// Its positions in one cluster, one a timeline and generation, oldest first.
     pub fn positions(&self, system_identifier: u64) -> impl Iterator<Item = Position> + '_ {
-        self.shard(system_identifier).into_iter().flat_map(|shard| shard.parts.iter().copied())
+        self.shard(system_identifier).into_iter().flat_map(|shard| &shard.parts).map(|part| part.position)
     }
 
     /// Raises the token to cover everything that `other` demands.
@@ -75,9 +87,9 @@ impl Token {
     }
 
     /// Raises the token to cover everything up to `position` of the cluster `system_identifier`.
-    pub fn raise(&mut self, system_identifier: u64, position: Position) {
+    pub(crate) fn raise(&mut self, system_identifier: u64, generation: u64, position: Position) {
         if let Some(shard) = self.shard_mut(system_identifier) {
-            shard.raise(position);
+            shard.raise(Part { position, generation });
         }
     }
 
@@ -89,7 +101,7 @@ impl Token {
             demand.standing = Standing::Unproven;
         }
         for &part in shard.into_iter().flat_map(|shard| &shard.parts) {
-            match history.standing(part) {
+            match history.standing_since(part.position, part.generation) {
                 Standing::Floor(lsn) => demand.floor = demand.floor.max(lsn),
                 worse => demand.standing = worst(demand.standing, worse),
             }
@@ -102,9 +114,9 @@ impl Token {
         self.overflown = false;
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             shard.forgotten = false;
-            shard.parts.retain_mut(|part| match history.survivor(*part) {
+            shard.parts.retain_mut(|part| match history.survivor(part.position, part.generation) {
                 Some(survivor) => {
-                    *part = survivor;
+                    part.position = survivor;
                     true
                 }
                 None => false,
@@ -112,13 +124,13 @@ impl Token {
         }
     }
 
-    /// Lets a part on `top`'s timeline that is not above `known` mean no more than `top`: after a crash, positions above
-    /// it name only what the crash undid.
-    pub(crate) fn clamp(&mut self, system_identifier: u64, known: Lsn, top: Position) {
+    /// Lets no part on `top`'s timeline mean more than `top`: after a crash, positions above it name only what the crash
+    /// undid.
+    pub(crate) fn clamp(&mut self, system_identifier: u64, top: Position) {
         let own = self.shards.iter_mut().filter(|shard| shard.system_identifier == system_identifier);
         for part in own.flat_map(|shard| &mut shard.parts) {
-            if part.timeline == top.timeline && part.lsn <= known {
-                part.lsn = part.lsn.min(top.lsn);
+            if part.position.timeline == top.timeline {
+                part.position.lsn = part.position.lsn.min(top.lsn);
             }
         }
     }
@@ -145,16 +157,16 @@ impl Token {
 }
 
 impl Shard {
-    fn raise(&mut self, position: Position) {
-        match self.parts.binary_search_by_key(&position.timeline, |part| part.timeline) {
+    fn raise(&mut self, raised: Part) {
+        match self.parts.binary_search_by_key(&raised.order(), Part::order) {
             Ok(at) => {
                 if let Some(part) = self.parts.get_mut(at) {
-                    part.lsn = part.lsn.max(position.lsn);
+                    part.position.lsn = part.position.lsn.max(raised.position.lsn);
                 }
             }
-            Err(at) => self.parts.insert(at, position),
+            Err(at) => self.parts.insert(at, raised),
         }
-        if self.parts.len() > TIMELINES_MAX {
+        if self.parts.len() > PARTS_MAX {
             self.parts.remove(0);
             self.forgotten = true;
         }
@@ -175,7 +187,7 @@ pub(crate) fn worst(a: Standing, b: Standing) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Switch, Timeline};
+    use crate::Switch;
     use proptest::prelude::*;
 
     const CLUSTER: u64 = 7;
@@ -190,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_lost_part_is_told_however_high_the_others_are() {
-        let mut token = Token::at(CLUSTER, position(1, 120));
-        token.raise(CLUSTER, position(2, 5_000));
+        let mut token = Token::at(&first(), position(1, 120));
+        token.raise(CLUSTER, 0, position(2, 5_000));
         assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
         token.keep_surviving(&promoted());
         let left = Demand { floor: Lsn::new(5_000), standing: Standing::Floor(Lsn::ZERO) };
@@ -202,7 +214,7 @@ mod tests {
     fn more_promotions_than_it_can_hold_are_not_papered_over() {
         let mut token = Token::default();
         for timeline in 1..=5 {
-            token.raise(CLUSTER, position(timeline, 10));
+            token.raise(CLUSTER, 0, position(timeline, 10));
         }
         let switches = (1..5).map(|t| Switch { from: Timeline(t), at: Lsn::new(99) }).collect();
         let history = History::new(CLUSTER, Timeline(5), switches);
@@ -211,13 +223,13 @@ mod tests {
 
     #[test]
     fn clusters_do_not_meet() {
-        let mut token = Token::at(CLUSTER, position(2, 50));
-        token.raise(8, position(2, 9_000));
+        let mut token = Token::at(&first(), position(2, 50));
+        token.raise(8, 0, position(2, 9_000));
         assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
-        token.clamp(8, Lsn::MAX, position(2, 10));
+        token.clamp(8, position(2, 10));
         assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
         for other in 100..120 {
-            token.raise(other, position(1, 1));
+            token.raise(other, 0, position(1, 1));
         }
         assert_eq!(token.demand(&promoted()).standing, Standing::Floor(Lsn::ZERO), "it was there first");
         let unknown = History::new(119, Timeline(1), vec![]);
@@ -225,22 +237,36 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_clamps_only_what_was_known_then() {
-        let mut token = Token::at(CLUSTER, position(1, 90));
-        token.raise(CLUSTER, position(2, 500));
-        let floor = |known| {
-            let mut token = token.clone();
-            token.clamp(CLUSTER, Lsn::new(known), position(2, 300));
-            token.demand(&promoted()).floor
-        };
-        assert_eq!(floor(500), Lsn::new(300));
-        assert_eq!(floor(400), Lsn::new(500), "it was raised after the position was read");
+    fn a_crash_clamps_only_its_own_timeline() {
+        let mut token = Token::at(&first(), position(1, 90));
+        token.raise(CLUSTER, 0, position(2, 500));
+        token.clamp(CLUSTER, position(2, 300));
+        assert_eq!(token.demand(&promoted()).floor, Lsn::new(300));
+        assert_eq!(token.positions(CLUSTER).next(), Some(position(1, 90)));
+    }
+
+    #[test]
+    fn what_a_set_back_primary_lost_is_told_however_far_its_log_has_grown_since() {
+        let mut token = Token::at(&first(), position(1, 500));
+        let set_back = first().set_back(Lsn::new(300));
+        assert_eq!(token.demand(&set_back).standing, Standing::Lost);
+        token.raise(CLUSTER, set_back.generation(), position(1, 900));
+        assert_eq!(token.demand(&set_back).standing, Standing::Lost, "a newer write does not cover it");
+        token.keep_surviving(&set_back);
+        let left = Demand { floor: Lsn::new(900), standing: Standing::Floor(Lsn::ZERO) };
+        assert_eq!(token.demand(&set_back), left);
+        let early = Token::at(&first(), position(1, 300));
+        assert_eq!(early.demand(&set_back).floor, Lsn::new(300));
+    }
+
+    fn first() -> History {
+        History::new(CLUSTER, Timeline(1), vec![])
     }
 
     fn tokens() -> impl Strategy<Value = Token> {
         prop::collection::vec((0u64..3, 1u32..4, 0u64..100), 0..6).prop_map(|parts| {
             let mut token = Token::default();
-            parts.into_iter().for_each(|(cluster, timeline, lsn)| token.raise(cluster, position(timeline, lsn)));
+            parts.into_iter().for_each(|(cluster, timeline, lsn)| token.raise(cluster, 0, position(timeline, lsn)));
             token
         })
     }

@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::repository::Repository;
 use crate::retraction::{Names, Retraction};
 use crate::session::Session;
-use crate::source::{Committed, Fault, Outcome, Source, Transaction};
+use crate::source::{Committed, Fault, FaultKind, Outcome, Source, Transaction};
 use crate::store::Store;
 use crate::trace;
 use crate::{Error, Position, Postgres};
@@ -59,7 +59,7 @@ pub enum WriteError<E: std::error::Error + 'static = Infallible> {
 
 /// A write whose outcome was unknown when it was told.
 #[derive(Clone, thiserror::Error)]
-#[error("the commit was not confirmed: {fault}")]
+#[error("the commit was not confirmed")]
 pub struct Unknown {
     /// The transaction's id, where it had one.
     pub xid: Option<u64>,
@@ -76,6 +76,14 @@ impl Unknown {
         let mut outcome = self.outcome.clone();
         // The task that would tell it is gone only when the store was closed.
         outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| *outcome).unwrap_or(Outcome::Forgotten)
+    }
+}
+
+impl Unknown {
+    /// The task that carried the commit is gone, and its session stays with the primary.
+    fn abandoned() -> Self {
+        let fault = Fault::new(FaultKind::Down, "this process", "the task that carried the commit ended");
+        Self { xid: None, fault, outcome: watch::channel(None).1 }
     }
 }
 
@@ -148,7 +156,7 @@ impl<S: Source> Tx<S> {
             // The caller may have gone away; the write has not.
             let _ = tell.send(settle(store, tx, session, names).instrument(trace::commit()).await);
         });
-        told.await.unwrap_or_else(|_| Err(WriteError::Store(Error::closed())))
+        told.await.unwrap_or_else(|_| Err(WriteError::Unknown(Unknown::abandoned())))
     }
 
     /// Rolls back: the same as dropping it.
@@ -177,22 +185,33 @@ async fn settle<S: Source>(
     names: Names,
 ) -> Result<Receipt, WriteError> {
     let begun_on = tx.timeline();
+    let before = store.epochs.high_water();
+    let mut doubt = Doubt { session: &session, cluster: store.history().system_identifier(), stands: true };
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
         Committed::Done { token } => {
             store.counters.commits.add_one();
-            session.raise(store.cluster(), token);
+            if token.timeline == begun_on && token.lsn < before.flush() {
+                // Below what had been flushed: the primary was set back, and nobody has noticed yet.
+                store.fleet.ask_all(Instant::now() + store.fleet.settings.load_time_max).await;
+            }
+            session.raise(&store.history(), token);
+            doubt.stands = false;
             let told = retract(&store, token, names).await;
             Ok(Receipt { position: token, told })
         }
         Committed::RolledBack(fault) => {
+            doubt.stands = false;
             store.counters.rollbacks.add_one();
             Err(WriteError::RolledBack(fault.into()))
         }
         Committed::Unknown { xid, fault } | Committed::Unplaced { xid, fault } => {
             store.counters.unknown_outcomes.add_one();
             trace::outcome_unknown(&fault);
-            // At once, and before anybody is told: until it is over, only the primary can know.
-            session.begin_unresolved(store.cluster());
+            // At once, and before anybody is told: until it is over, only the primary can know. Whoever takes the token
+            // elsewhere meanwhile has at least what is known of the log.
+            drop(doubt);
+            let known = Position { timeline: begun_on, lsn: store.epochs.high_water().insert() };
+            session.raise(&store.history(), known);
             let (found, outcome) = watch::channel(None);
             let case = Case { xid, begun_on, session, names };
             let keeper = Arc::clone(&store);
@@ -200,6 +219,22 @@ async fn settle<S: Source>(
                 let _ = found.send(Some(resolve(&store, case).await));
             });
             Err(WriteError::Unknown(Unknown { xid, fault, outcome }))
+        }
+    }
+}
+
+/// Dropped while it stands, it leaves the session with the primary: whatever ends the task, a panic included, nobody knows
+/// what became of the transaction.
+struct Doubt<'a> {
+    session: &'a Session,
+    cluster: u64,
+    stands: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if self.stands {
+            self.session.begin_unresolved(self.cluster);
         }
     }
 }
@@ -241,6 +276,9 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
             if let Ok(position) = store.fleet.primary_position(until).await {
+                // On another timeline the position covers nothing of what the old one committed, and may have lost.
+                let same = position.timeline == case.begun_on;
+                let outcome = if same { outcome } else { Outcome::Forgotten };
                 if outcome == Outcome::InProgress {
                     if !retracted {
                         retract(store, position, case.names.clone()).await;
@@ -248,7 +286,7 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
                     }
                 } else {
                     retract(store, position, case.names).await;
-                    case.session.end_unresolved(store.cluster(), position);
+                    case.session.end_unresolved(&store.history(), position);
                     return outcome;
                 }
             }

@@ -134,7 +134,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         if self.time_to_idle.is_some_and(|idle| idle.is_zero()) {
             return refuse("time_to_idle is zero; give it a positive duration".to_owned());
         }
-        if self.packing.is_some() && store.shared.is_none() {
+        if self.packing.is_some() && !store.is_sharing() {
             return refuse(
                 "it is to be shared, but the store has no shared tier; give the store a Redis URL".to_owned(),
             );

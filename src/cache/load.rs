@@ -8,6 +8,7 @@ use crate::fleet::{LoadError, Loaded, Need, Rung, Work};
 use crate::flight::Flight;
 use crate::freshness::Fallback;
 use crate::repository::{GROUPS_MAX, Repository};
+use crate::session::Seen;
 use crate::source::Source;
 use crate::tier::{Address, Offer};
 use crate::trace;
@@ -152,24 +153,23 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 
     /// Ends the flight with what the shared tier holds, if that answers everybody on board.
     async fn land_from_shared(&self, key: &R::Key, name: &Name, flight: &CacheFlight<R, S::Conn>) -> bool {
-        let history = self.store.epochs.current().fingerprint;
-        let anything = Demand { history, floor: Floor::default(), seen_fill: None };
-        let Some(entry) = self.fetch(std::slice::from_ref(name), &anything).await.into_iter().flatten().next() else {
+        let Some(entry) = self.fetch(std::slice::from_ref(name)).await.into_iter().flatten().next() else {
             return false;
         };
         let epoch = self.store.epochs.current().clone();
-        let demand = |floor: &Floor| Demand { floor: *floor, ..anything };
+        let demand = |floor: &Floor| Demand { history: entry.history, floor: *floor, seen: Seen::default() };
         let answers = |floor: &Floor| self.answers(&entry, &demand(floor), &epoch).is_ok();
         // First, so that whoever is answered finds it there the next time.
-        self.local.admit(key.clone(), &entry, self.clock().now_ms());
+        let lives = |present: &Entry<R::Value>| epoch.is_live(present, self.group);
+        self.local.admit(key.clone(), &entry, self.clock().now_ms(), lives);
         let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
         flight.land_if(answers, landing)
     }
 
-    /// What the shared tier holds of these names, as far as it meets the demand. Its errors are misses.
-    pub(super) async fn fetch(&self, names: &[Name], demand: &Demand) -> Vec<Option<Arc<Entry<R::Value>>>> {
+    /// What the shared tier holds of these names. Its errors are misses.
+    pub(super) async fn fetch(&self, names: &[Name]) -> Vec<Option<Arc<Entry<R::Value>>>> {
         let nothing = || names.iter().map(|_| None).collect();
-        let (Some(packer), Some(shared)) = (&self.packer, &self.store.shared) else { return nothing() };
+        let (Some(packer), Some(shared)) = (&self.packer, self.store.shared()) else { return nothing() };
         let epoch = self.store.epochs.current().clone();
         let addresses: Vec<Address> =
             names.iter().map(|name| Address { history: epoch.fingerprint, key: name.digest }).collect();
@@ -192,8 +192,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             let slots = self.slots(name, &unpacked.groups);
             let (stamp, life) = (unpacked.stamp, unpacked.life);
             let fill = self.store.next_fill();
-            let entry = Entry { value: unpacked.value, stamp, history: epoch.fingerprint, slots, life, fill };
-            self.answers(&entry, demand, &epoch).ok().map(|()| Arc::new(entry))
+            let (value, history, filled_here) = (unpacked.value, epoch.fingerprint, false);
+            Some(Arc::new(Entry { value, stamp, history, slots, life, fill, filled_here }))
         };
         names.iter().zip(envelopes).map(open).collect()
     }
@@ -259,6 +259,9 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let groups: Vec<Digest> = groups.iter().map(|group| Digest::of_group(group)).collect();
         let own = self.repository.time_to_live(key, row.as_ref());
         // An entry whose groups cannot all be remembered could not be retracted by them: it lives for no one else.
+        if !fit {
+            self.counters.fills_oversized.add_one();
+        }
         let life = if fit { self.lives.of(row.is_some(), own) } else { Duration::ZERO };
         let life = Life {
             filled_ms: loaded.filled_ms,
@@ -266,7 +269,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let slots = self.slots(name, &groups);
         let (stamp, history, fill) = (loaded.stamp, epoch.fingerprint, self.store.next_fill());
-        Filled { entry: Arc::new(Entry { value: row.map(Arc::new), stamp, history, slots, life, fill }), groups }
+        Filled {
+            entry: Arc::new(Entry { value: row.map(Arc::new), stamp, history, slots, life, fill, filled_here: true }),
+            groups,
+        }
     }
 
     /// Offers a fill to the in-process tier, and returns what is to be offered to the shared one, unless it was retracted
@@ -293,11 +299,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         if entry.life.is_over(now_ms) {
             return None;
         }
-        if !self.local.admit(key.clone(), entry, now_ms) {
+        let is_live = |present: &Entry<R::Value>| now.is_live(present, self.group);
+        if !self.local.admit(key.clone(), entry, now_ms, is_live) {
             // What is there could not answer, for its age or its kind, and on an idle primary no fill would ever replace it.
             self.nudge();
         }
-        let packer = self.packer.as_ref().filter(|_| self.store.shared.is_some())?;
+        let packer = self.packer.as_ref().filter(|_| self.store.shared().is_some())?;
         match packer.seal(&name.canonical, entry, &filled.groups) {
             Ok(envelope) => {
                 let address = Address { history: entry.history, key: name.digest };
@@ -318,7 +325,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 
     /// Offers fills to the shared tier. An error costs the next reader a miss.
     async fn offer(self: Arc<Self>, offers: Vec<Offer>) {
-        let Some(shared) = self.store.shared.as_ref().filter(|_| !offers.is_empty()) else { return };
+        let Some(shared) = self.store.shared().filter(|_| !offers.is_empty()) else { return };
+        // Where Redis is slow, fills do not pile up before it.
+        let Ok(_permit) = self.store.offering.try_acquire() else {
+            self.store.counters.offers_dropped.add(offers.len() as u64);
+            return;
+        };
         if let Err(error) = shared.admit(offers).await {
             self.store.count_shared_error(&error);
         }

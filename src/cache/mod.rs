@@ -16,6 +16,7 @@ use crate::fleet::Rung;
 use crate::flight::Flights;
 use crate::freshness::Fallback;
 use crate::repository::Repository;
+use crate::session::Seen;
 use crate::source::Source;
 use crate::stats::{CacheCounters, CacheStats};
 use crate::store::Store;
@@ -137,7 +138,7 @@ struct Demand {
     /// The history that the floor is counted in: an entry of another one proves nothing about it.
     history: u64,
     floor: Floor,
-    seen_fill: Option<u64>,
+    seen: Seen,
 }
 
 /// The Answer rule.
@@ -158,9 +159,9 @@ fn judge<V>(
     if !epoch.is_live(entry, cache_group) {
         return Err(Miss::Retracted);
     }
-    let shown = demand.seen_fill == Some(entry.fill);
+    let shown = demand.seen.fill == Some(entry.fill);
     let floor = if shown { demand.floor.for_what_was_seen() } else { demand.floor };
-    floor.is_met_by(&entry.stamp, entry.life.filled_ms)?;
+    floor.is_met_by(&entry.stamp, entry.sent_ms())?;
     // A read that asks for something was judged by tag. For one that asks for nothing, only what was heard keeps the entry
     // from being older than anybody would want.
     let heard = epoch.heard_from.is_some_and(|from| entry.stamp.tag >= from);

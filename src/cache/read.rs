@@ -3,12 +3,13 @@
 use super::load::Landing;
 use super::{Cache, Demand, Miss, Name, Read, ReadError, Shelf, judge};
 use crate::Error;
+use crate::entry::{Entry, Floor};
 use crate::epoch::Epoch;
 use crate::fleet::Rung;
 use crate::freshness::{Fallback, Freshness, ReadOptions};
 use crate::history::Standing;
 use crate::repository::Repository;
-use crate::session::Session;
+use crate::session::{Seen, Session};
 use crate::source::Source;
 use crate::token::worst;
 use std::hint::black_box;
@@ -78,7 +79,21 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         }
         let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
         if answers.iter().any(Option::is_none) {
-            Box::pin(self.answer_many_from_below(session, keys, options, &mut answers)).await?;
+            let deadline = self.0.deadline(options);
+            let answering = Box::pin(self.answer_many_from_below(session, keys, options, deadline, &mut answers));
+            let answered = timeout_at(deadline, answering).await;
+            let late = || Err(Error::timed_out("loading many rows").into());
+            match answered.unwrap_or_else(|_| late()) {
+                Ok(()) => {}
+                Err(ReadError::Load(error)) => return Err(ReadError::Load(error)),
+                Err(ReadError::Cache(error)) => {
+                    for (key, answer) in keys.iter().zip(&mut answers) {
+                        if answer.is_none() {
+                            *answer = Some(self.0.give_up(session, key, options, error.clone())?);
+                        }
+                    }
+                }
+            }
         }
         Ok(answers.into_iter().flatten().collect())
     }
@@ -95,7 +110,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             let joined = shelf
                 .flights
                 .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
-                .ok_or_else(|| Error::overloaded("too many keys are loading (settings.loads_max)"))?;
+                .ok_or_else(overloaded)?;
             if joined.leads {
                 shelf.store.spawn(Arc::clone(shelf).fly(lane, name.clone(), Arc::clone(&joined.flight)));
             } else {
@@ -110,7 +125,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                     let own = joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok();
                     // The flight may have left in a newer history than the one that this read's floor was counted in.
                     if own && entry.history == demand.history {
-                        return Ok(shelf.answered(session, options, &entry, rung, stale));
+                        return Ok(shelf.answered(session, options, &demand, &entry, rung, stale));
                     }
                 }
                 Landing::HistoryMoved => {}
@@ -133,10 +148,11 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         session: &Session,
         keys: &[R::Key],
         options: &ReadOptions,
+        deadline: Instant,
         answers: &mut [Option<Read<R::Value>>],
     ) -> Result<(), ReadError<R::Error>> {
         let shelf = &self.0;
-        let deadline = shelf.deadline(options);
+        let _permit = shelf.store.load_permit().ok_or_else(overloaded)?;
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
             let mut open = Vec::new();
@@ -146,11 +162,14 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 }
             }
             let names: Vec<Name> = open.iter().map(|(_, _, name)| name.clone()).collect();
-            let found = shelf.fetch(&names, &demand).await;
+            let found = shelf.fetch(&names).await;
+            let epoch = shelf.store.epochs.current().clone();
             for ((at, key, _), entry) in open.iter().zip(found) {
+                let entry = entry.filter(|entry| shelf.answers(entry, &demand, &epoch).is_ok());
                 if let (Some(answer), Some(entry)) = (answers.get_mut(*at), entry) {
-                    shelf.local.admit(key.clone(), &entry, shelf.clock().now_ms());
-                    *answer = Some(shelf.answered(session, options, &entry, Rung::Shared, false));
+                    let lives = |present: &Entry<R::Value>| epoch.is_live(present, shelf.group);
+                    shelf.local.admit(key.clone(), &entry, shelf.clock().now_ms(), lives);
+                    *answer = Some(shelf.answered(session, options, &demand, &entry, Rung::Shared, false));
                 }
             }
             open.retain(|(at, ..)| answers.get(*at).is_some_and(Option::is_none));
@@ -164,13 +183,17 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             };
             for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
                 if let Some(answer) = answers.get_mut(at) {
-                    *answer = Some(shelf.answered(session, options, &entry, rung, stale));
+                    *answer = Some(shelf.answered(session, options, &demand, &entry, rung, stale));
                 }
             }
             return Ok(());
         }
         Err(Error::not_fresh("the history changed faster than it could be read").into())
     }
+}
+
+fn overloaded() -> Error {
+    Error::overloaded("too many keys are loading (settings.loads_max)")
 }
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
@@ -186,7 +209,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         black_box(entry.value.as_ref().map(Arc::strong_count));
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
-            Ok(()) => Some(self.answered(session, options, &entry, Rung::Local, false)),
+            Ok(()) => Some(self.answered(session, options, &demand, &entry, Rung::Local, false)),
             Err(miss) => {
                 self.count(miss);
                 None
@@ -194,12 +217,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         }
     }
 
-    pub(super) fn answers(
-        &self,
-        entry: &crate::entry::Entry<R::Value>,
-        demand: &Demand,
-        epoch: &Epoch,
-    ) -> Result<(), Miss> {
+    pub(super) fn answers(&self, entry: &Entry<R::Value>, demand: &Demand, epoch: &Epoch) -> Result<(), Miss> {
         let deaf_age_max = self.store.fleet.settings.deaf_age_max;
         judge(entry, demand, epoch, self.group, self.clock().now_ms(), deaf_age_max)
     }
@@ -207,7 +225,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// What the read demands in this epoch.
     fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
         let own = session.floor(&epoch.history);
-        let mut floor = crate::entry::Floor {
+        let mut floor = Floor {
             tag: own.tag,
             seen_on_primary: own.seen_on_primary,
             seen_on_standby: own.seen_on_standby,
@@ -226,12 +244,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),
             Freshness::Latest => floor.latest = true,
             Freshness::Any => {
-                let (history, floor) = (epoch.fingerprint, crate::entry::Floor::default());
-                return Ok(Demand { history, floor, seen_fill: None });
+                let (history, floor) = (epoch.fingerprint, Floor::default());
+                return Ok(Demand { history, floor, seen: own.seen });
             }
         }
         match standing {
-            Standing::Floor(_) => Ok(Demand { history: epoch.fingerprint, floor, seen_fill: own.seen_fill }),
+            Standing::Floor(_) => Ok(Demand { history: epoch.fingerprint, floor, seen: own.seen }),
             problem => Err(problem),
         }
     }
@@ -240,29 +258,36 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     async fn demand(&self, session: &Session, options: &ReadOptions, deadline: Instant) -> Result<Demand, Error> {
         self.store.check_open()?;
         let fleet = &self.store.fleet;
+        // A position of the primary that was read after the session was looked at, and so covers all it had been told.
+        let mut read = None;
         let mut looked = false;
         loop {
             let epoch = self.store.epochs.current().clone();
+            let moment = session.moment();
             match self.floor(session, options, &epoch) {
                 Err(Standing::Ahead) if !looked => fleet.ask_all(deadline).await,
                 Err(Standing::Ahead) => {
                     return Err(Error::not_fresh("the token is of a timeline that no reachable primary is on"));
                 }
                 Err(_) => return Err(Error::write_lost(None)),
-                Ok(demand) => {
+                Ok(mut demand) => {
                     let no_bound = demand.floor.bound.is_some_and(|bound| bound.tag == crate::Lsn::MAX);
                     let beyond = demand.floor.tag > self.store.epochs.high_water().insert();
-                    // With the primary away, what is known has to do.
-                    if looked || !(no_bound || beyond) || fleet.primary().is_none() {
-                        return Ok(demand);
-                    }
                     // No position is known that is young enough, or the token lies beyond all that was seen: from another
-                    // instance, or from before a crash.
-                    if let Ok(position) = fleet.primary_position(deadline).await
-                        && beyond
-                    {
-                        session.clamp(epoch.history.system_identifier(), demand.floor.tag, position);
+                    // instance, or from before a crash. With the primary away, what is known has to do.
+                    if !looked && (no_bound || beyond) && fleet.primary().is_some() {
+                        read = fleet.primary_position(deadline).await.ok().map(|position| (moment, position));
+                        looked = true;
+                        continue;
                     }
+                    if let Some((moment, top)) =
+                        read.filter(|(_, top)| top.timeline == epoch.history.timeline() && demand.floor.tag > top.lsn)
+                    {
+                        session.clamp(&moment, epoch.history.system_identifier(), top);
+                        demand.floor.tag = top.lsn;
+                        self.store.counters.tokens_clamped.add_one();
+                    }
+                    return Ok(demand);
                 }
             }
             looked = true;
@@ -275,7 +300,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let at_hand = self.local.get(key).filter(|entry| entry.history == fingerprint);
         match at_hand {
             Some(entry) if options.fallback == Fallback::Stale && !error.is_write_lost() => {
-                Ok(self.answered(session, options, &entry, Rung::Local, true))
+                let nothing = Demand { history: fingerprint, floor: Floor::default(), seen: Seen::default() };
+                Ok(self.answered(session, options, &nothing, &entry, Rung::Local, true))
             }
             _ => Err(error.into()),
         }
@@ -286,7 +312,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         &self,
         session: &Session,
         options: &ReadOptions,
-        entry: &crate::entry::Entry<R::Value>,
+        demand: &Demand,
+        entry: &Entry<R::Value>,
         rung: Rung,
         stale: bool,
     ) -> Read<R::Value> {
@@ -299,7 +326,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         counter.add_one();
         if !stale && options.freshness != Freshness::Any {
-            session.saw(self.store.cluster(), &entry.stamp, entry.fill);
+            let epoch = self.store.epochs.current();
+            // What was answered in a history that was replaced meanwhile is told as lost by the next read.
+            let history = &epoch.history;
+            session.saw(history, &entry.stamp, entry.fill, &demand.seen);
         }
         entry.answer(rung, stale, self.clock().coarse_ms())
     }

@@ -41,12 +41,21 @@ impl Epoch {
 pub(crate) struct HighWater {
     flush: Lsn,
     insert: Lsn,
+    /// The highest token or retraction since a primary was sighted last: it may be younger than an answer under way.
+    newest: Lsn,
+    /// The store was closed: nothing changes any more.
+    ended: bool,
 }
 
 impl HighWater {
     /// The highest position that a token can have, as far as is known.
     pub(crate) fn insert(&self) -> Lsn {
         self.insert
+    }
+
+    /// What no crash can take back, as far as is known.
+    pub(crate) fn flush(&self) -> Lsn {
+        self.flush
     }
 }
 
@@ -101,17 +110,19 @@ impl Epochs {
         let mut high = self.lock();
         if self.current.load().history.timeline() == token.timeline {
             high.insert = high.insert.max(token.lsn);
+            high.newest = high.newest.max(token.lsn);
         }
     }
 
     /// Retracts these names at `position`. Returns false where the position lies in another history than ours: then
     /// the history has to be looked at first.
     pub(crate) fn retract(&self, position: Position, keys: &[Digest], groups: &[Digest]) -> bool {
-        let _change = self.lock();
+        let mut high = self.lock();
         let epoch = self.current.load();
         if epoch.history.timeline() != position.timeline {
             return false;
         }
+        high.newest = high.newest.max(position.lsn);
         keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), position.lsn));
         groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), position.lsn));
         true
@@ -119,16 +130,16 @@ impl Epochs {
 
     /// Retractions above `from` are heard from now on; with `None`, no more.
     pub(crate) fn hear_from(&self, from: Option<Lsn>) {
-        let _change = self.lock();
+        let high = self.lock();
         let now = self.current.load();
-        if now.heard_from != from {
+        if now.heard_from != from && !high.ended {
             self.current.store(Arc::new(epoch((*now.history).clone(), Arc::clone(&now.floors), from)));
         }
     }
 
     /// Lets no entry answer any more: the store was closed.
     pub(crate) fn end(&self) {
-        let _change = self.lock();
+        self.lock().ended = true;
         let now = self.current.load();
         let (history, floors) = (Arc::clone(&now.history), Arc::clone(&now.floors));
         self.current.store(Arc::new(Epoch { fingerprint: 0, history, floors, heard_from: None }));
@@ -137,11 +148,11 @@ impl Epochs {
     /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
     /// was news: then every entry is dropped.
     pub(crate) fn adopt_generation(&self, generation: u64) -> bool {
-        let mut high = self.lock();
+        let high = self.lock();
         let now = self.current.load();
-        let news = generation > now.history.generation();
+        let news = generation > now.history.generation() && !high.ended;
         if news {
-            *high = HighWater::default();
+            // The marks stay: if this instance has not seen the primary set back itself, it still will.
             self.replace((*now.history).clone().with_generation(generation));
         }
         news
@@ -154,7 +165,7 @@ impl Epochs {
         let mut high = self.lock();
         let now = self.current.load();
         let ours = &now.history;
-        if system_identifier != ours.system_identifier() || *timeline < ours.timeline() {
+        if high.ended || system_identifier != ours.system_identifier() || *timeline < ours.timeline() {
             return Sighted::NotOurs;
         }
         let theirs = History::new(system_identifier, *timeline, switches.clone()).with_generation(ours.generation());
@@ -163,7 +174,7 @@ impl Epochs {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let seen = HighWater { flush: *flush, insert: *insert };
+        let seen = HighWater { flush: *flush, insert: *insert, ..HighWater::default() };
         if *timeline > ours.timeline() || forked {
             *high = seen;
             self.replace(theirs);
@@ -172,18 +183,20 @@ impl Epochs {
         if *flush < before.flush {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
             *high = seen;
-            let generation = ours.generation() + 1;
-            self.replace((**ours).clone().with_generation(generation));
+            self.replace((**ours).clone().set_back(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {
-            *high = seen;
-            let clamped = Arc::new(now.floors.clamped(*insert));
+            // Not below what was retracted while this answer was on its way.
+            let top = (*insert).max(high.newest);
+            *high = HighWater { insert: top, ..seen };
+            let clamped = Arc::new(now.floors.clamped(top));
             self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from)));
-            return Sighted::Crashed(*insert);
+            return Sighted::Crashed(top);
         }
         high.flush = high.flush.max(*flush);
         high.insert = high.insert.max(*insert);
+        high.newest = Lsn::ZERO;
         Sighted::Same
     }
 
@@ -231,8 +244,8 @@ mod tests {
     fn a_crash_clamps_and_a_set_back_server_replaces() {
         let epochs = epochs();
         let key = Digest::of_key(b"k");
-        assert_eq!(sight(&epochs, &primary(1, 300, 200, None)), Sighted::Same);
         assert!(epochs.retract(Position::new(1, Lsn::new(290)), &[key], &[]));
+        assert_eq!(sight(&epochs, &primary(1, 300, 200, None)), Sighted::Same);
         let first = epochs.current().fingerprint;
         assert_eq!(sight(&epochs, &primary(1, 210, 210, None)), Sighted::Crashed(Lsn::new(210)));
         assert_eq!(floor_of(&epochs, &key), Lsn::new(210));
@@ -240,6 +253,18 @@ mod tests {
         assert_eq!(sight(&epochs, &primary(1, 150, 150, None)), Sighted::Replaced);
         assert_eq!(floor_of(&epochs, &key), Lsn::ZERO);
         assert_ne!(epochs.current().fingerprint, first);
+    }
+
+    #[test]
+    fn a_retraction_made_while_the_answer_after_a_crash_travelled_stands() {
+        let epochs = epochs();
+        let key = Digest::of_key(b"k");
+        sight(&epochs, &primary(1, 100, 80, None));
+        let before = epochs.high_water();
+        epochs.saw_token(Position::new(1, Lsn::new(95)));
+        assert!(epochs.retract(Position::new(1, Lsn::new(95)), &[key], &[]));
+        epochs.saw_primary(7, &primary(1, 90, 90, None), before);
+        assert!(floor_of(&epochs, &key) >= Lsn::new(95));
     }
 
     #[test]

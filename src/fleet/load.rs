@@ -248,10 +248,12 @@ impl<S: Source> Fleet<S> {
         match (result, stamp) {
             // What went wrong on the connection explains the loader's error better than the loader can.
             (_, Err(fault)) if fault.is_worth_another_server() => Err(Attempt::Fault(fault)),
-            (Err(error), _) => Err(Attempt::Loader(error)),
+            (Err(error), Err(_)) => Err(Attempt::Loader(error)),
             (Ok(_), Err(fault)) => Err(Attempt::Fault(fault)),
-            (Ok(_), Ok(stamp)) if stamp.timeline > need.timeline => Err(Attempt::HistoryMoved),
-            (Ok(_), Ok(stamp)) if !reaches(&stamp, need, primary) => Err(Attempt::Short(stamp)),
+            // Before the loader's error: on a server that is behind, a row that it does not find may well be there.
+            (_, Ok(stamp)) if stamp.timeline > need.timeline => Err(Attempt::HistoryMoved),
+            (_, Ok(stamp)) if !reaches(&stamp, need, primary) => Err(Attempt::Short(stamp)),
+            (Err(error), Ok(_)) => Err(Attempt::Loader(error)),
             (Ok(value), Ok(stamp)) => {
                 let rung = if stamp.origin == Origin::Primary { Rung::Primary } else { Rung::Replica };
                 Ok(Loaded { value, stamp, rung, filled_ms, stale: false })

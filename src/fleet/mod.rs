@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// The servers of one cluster and what is believed of them.
 pub(crate) struct Fleet<S> {
@@ -35,6 +36,7 @@ pub(crate) struct Fleet<S> {
     /// Positions of the primary by the time at which they were asked for, oldest first.
     samples: ArcSwap<Vec<Sample>>,
     nudged_ms: AtomicU64,
+    closing: CancellationToken,
 }
 
 /// What the loads of one server share.
@@ -73,6 +75,7 @@ impl<S: Source> Fleet<S> {
         clock: Clock,
         settings: Settings,
         counters: Arc<StoreCounters>,
+        closing: CancellationToken,
     ) -> Self {
         let beliefs = source.nodes().iter().map(|node| Belief::unknown(node.zone.clone())).collect::<Vec<_>>();
         let nodes = beliefs.iter().map(|_| Node::default()).collect();
@@ -87,6 +90,7 @@ impl<S: Source> Fleet<S> {
             nodes,
             samples: ArcSwap::default(),
             nudged_ms: AtomicU64::new(0),
+            closing,
         }
     }
 
@@ -156,7 +160,12 @@ impl<S: Source> Fleet<S> {
             let answered = |&(node, target): &(NodeId, u64)| beliefs.get(node).is_none_or(|it| it.probes >= target);
             targets.iter().all(answered).then_some(())
         };
-        timeout_at(deadline, self.beliefs.wait_for(answered)).await.is_ok()
+        tokio::select! {
+            biased;
+            answered = timeout_at(deadline, self.beliefs.wait_for(answered)) => answered.is_ok(),
+            // Nobody will answer any more.
+            () = self.closing.cancelled() => false,
+        }
     }
 
     /// A staleness bound as a read sees it now. Its position is `Lsn::MAX` where none that is young enough is known.
@@ -165,6 +174,11 @@ impl<S: Source> Fleet<S> {
         let samples = self.samples.load();
         let young = samples.iter().find(|sample| sample.begun_ms >= since_ms);
         Bound { tag: young.map_or(Lsn::MAX, |sample| sample.insert), since_ms }
+    }
+
+    /// Forgets the positions of the primary: its log was set back.
+    pub(crate) fn forget_samples(&self) {
+        self.samples.store(Arc::default());
     }
 
     /// Moves the primary's log, unless that was done a moment ago: a primary fill is tagged strictly below the log's

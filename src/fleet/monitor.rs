@@ -70,22 +70,24 @@ impl<S: Source> Fleet<S> {
             }
             Sighted::Replaced => {
                 self.counters.replaced.add_one();
-                self.samples.store(Arc::default());
+                self.forget_samples();
                 trace::history_replaced(self.name(node), timeline.0);
             }
             Sighted::Crashed(top) => {
                 self.counters.crashes.add_one();
-                self.samples.store(Arc::default());
+                self.forget_samples();
                 trace::primary_crashed(self.name(node), top);
             }
             Sighted::Same => {}
         }
-        let mut samples = Vec::clone(&self.samples.load());
-        if samples.len() >= SAMPLES_MAX {
-            samples.remove(0);
-        }
-        samples.push(Sample { begun_ms, insert: *insert });
-        self.samples.store(Arc::new(samples));
+        self.samples.rcu(|samples| {
+            let mut samples = Vec::clone(samples);
+            if samples.len() >= SAMPLES_MAX {
+                samples.remove(0);
+            }
+            samples.push(Sample { begun_ms, insert: *insert });
+            samples
+        });
         Standing::Up(probe.role)
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Bus<S> {
 #[derive(Debug)]
 struct State {
     live: bool,
+    /// It was live once, so that the log's generation is known.
+    was_live: bool,
     /// Raised whenever hearing begins anew: a position read for an earlier round is no start of this one.
     round: u64,
     deaf_since: Instant,
@@ -34,7 +36,8 @@ const START_RETRY: Duration = Duration::from_millis(100);
 
 impl<S: Source> Bus<S> {
     pub(crate) fn new(fleet: Arc<Fleet<S>>) -> Self {
-        let state = State { live: false, round: 0, deaf_since: Instant::now(), deaf_before: Duration::ZERO };
+        let state =
+            State { live: false, was_live: false, round: 0, deaf_since: Instant::now(), deaf_before: Duration::ZERO };
         Self { fleet, state: Mutex::new(state), news: Notify::new() }
     }
 
@@ -91,6 +94,7 @@ impl<S: Source> Bus<S> {
             state.deaf_before += deaf;
         }
         state.live = live;
+        state.was_live |= live;
         state.round += 1;
         self.fleet.epochs.hear_from(None);
         drop(state);
@@ -98,6 +102,10 @@ impl<S: Source> Bus<S> {
             counter.add_one();
         }
         self.news.notify_one();
+    }
+
+    pub(crate) fn was_heard(&self) -> bool {
+        self.lock().was_live
     }
 
     pub(crate) fn state(&self) -> (BusState, Duration) {
@@ -141,6 +149,7 @@ impl<S: Source> Hear for Owner<S> {
             Heard::Generation(generation) => {
                 if fleet.epochs.adopt_generation(generation) {
                     fleet.counters.replaced.add_one();
+                    fleet.forget_samples();
                     trace::history_replaced_elsewhere(generation);
                 }
             }

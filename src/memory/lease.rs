@@ -82,7 +82,7 @@ impl source::Lease for Lease {
         let upper = match self.ask.upper {
             true => {
                 let ask = self.view.connection.ask(Step::Upper, |server| upper(server, origin));
-                within(&self.view.connection, self.ask.deadline, ask).await?
+                Some(within(&self.view.connection, self.ask.deadline, ask).await?)
             }
             false => None,
         };
@@ -156,10 +156,10 @@ pub(super) fn confirm(from: &Source, connection: &Connection, timeline: Timeline
 }
 
 /// A position at or above everything that was visible: of a standby `max(replay, receive)`, where it streams.
-fn upper(server: &Server, origin: Origin) -> Result<Option<Lsn>, FaultKind> {
+fn upper(server: &Server, origin: Origin) -> Result<Lsn, FaultKind> {
     match (&server.mode, origin) {
-        (Mode::Primary(primary), Origin::Primary) => Ok(Some(primary.token())),
-        (Mode::Standby(standby), Origin::Standby) => Ok(standby.upper()),
+        (Mode::Primary(primary), Origin::Primary) => Ok(primary.token()),
+        (Mode::Standby(standby), Origin::Standby) => standby.upper().ok_or(FaultKind::Unproven),
         _ => Err(FaultKind::WrongRole),
     }
 }

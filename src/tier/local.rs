@@ -48,14 +48,21 @@ where
         self.cache.get(key)
     }
 
-    /// Admits the entry unless the slot holds one that is as new and can still answer in the same history. Returns false
+    /// Admits the entry unless the slot holds one that is as new and can still answer: live, and of the same history. Returns false
     /// where that one has the very same tag: until the log moves, nothing newer can be filled.
-    pub(crate) fn admit(&self, key: K, entry: &Arc<Entry<V>>, now_ms: u64) -> bool {
+    pub(crate) fn admit(
+        &self,
+        key: K,
+        entry: &Arc<Entry<V>>,
+        now_ms: u64,
+        is_live: impl Fn(&Entry<V>) -> bool,
+    ) -> bool {
         let mut same_tag = false;
         self.cache.entry(key).and_compute_with(|present| match present.map(moka::Entry::into_value) {
             Some(present)
                 if present.history == entry.history
                     && !present.life.is_over(now_ms)
+                    && is_live(&present)
                     && !admits(present.stamp.rank(), entry.stamp.rank()) =>
             {
                 same_tag = present.stamp.tag == entry.stamp.tag;

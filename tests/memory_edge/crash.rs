@@ -48,7 +48,12 @@ async fn a_commit_that_was_flushed_and_not_visible_is_visible_afterwards() {
     assert_eq!(shown(&cluster, 0), Some(1));
     cluster.crash(0);
     let xid = unknown(writer.await.unwrap());
-    assert_eq!(source.outcome(0, xid, Timeline(1)).await.unwrap(), Outcome::Committed);
+    assert_eq!(cluster.committed(0).last().unwrap().xid, xid);
+    assert_eq!(
+        source.outcome(0, xid, Timeline(1)).await.unwrap(),
+        Outcome::Forgotten,
+        "the id might be another's by now"
+    );
     assert_eq!(shown(&cluster, 0), Some(2));
 }
 

@@ -33,7 +33,7 @@ async fn a_promotion_loses_what_had_not_arrived() {
     let (value, stamp) = on_standby(&source, 3).await;
     assert_eq!((value, stamp.timeline, stamp.tag), (Some(3), Timeline(2), token.lsn), "it followed the promoted one");
 
-    let (value, stamp) = on_standby(&source, 2).await;
+    let (value, stamp) = read_with(&source, 2, Ask { upper: false, ..ask(false) }).await.unwrap();
     assert_eq!(value, Some(66), "it shows the lost write");
     assert!(stamp.tag >= token.lsn, "its number is high enough");
     assert_eq!(stamp.timeline, Timeline(1), "only the timeline tells");

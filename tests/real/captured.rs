@@ -24,6 +24,8 @@ fn a_captured_write_is_covered_and_told() -> Result {
             retraction.key(&one.rows, &1);
             let receipt = one.store.capture(&session, retraction).await?;
             assert!(receipt.told);
+            // Elsewhere first, where nothing but the token may have arrived yet.
+            assert_eq!(two.name(&Session::from_token(session.token()), 1).await?.as_ref(), Some(&name));
             assert_eq!(one.name(&session, 1).await?.as_ref(), Some(&name));
             let heard = async || two.name(&anybody, 1).await.is_ok_and(|found| found.as_ref() == Some(&name));
             until("the other instance to hear of it", Duration::from_secs(2), heard).await?;

@@ -2,6 +2,7 @@
 #![cfg(feature = "testkit")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+mod cancelled;
 mod captured;
 mod conflicts;
 mod crowd;
@@ -12,6 +13,8 @@ mod idle;
 mod lagging;
 mod outcomes;
 mod pooler;
+mod refusals;
 mod sharing;
 mod support;
+mod telling;
 mod traffic;

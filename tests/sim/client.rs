@@ -202,6 +202,8 @@ impl Client {
         };
         let ask = if self.session.is_monotonic() { ask.monotonic() } else { ask };
         let fallback = match self.dice.random_range(0..6) {
+            // When all is well again, everybody must be answered.
+            _ if self.world.is_calm() => Fallback::Primary,
             0 => Fallback::Error,
             1 if !self.session.is_monotonic() => Fallback::Stale,
             _ => Fallback::Primary,

@@ -80,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) abandon_permille: u32,
     pub(crate) flush_ms: u64,
     pub(crate) visible_ms: u64,
+    /// How far the wall clocks of the instances are apart.
+    pub(crate) clock_skew_ms_max: u64,
     pub(crate) shared: bool,
     pub(crate) ledger: bool,
     pub(crate) messages_lost_percent: u32,
@@ -118,6 +120,7 @@ impl Plan {
             abandon_permille: pick(&[0, 0, 20, 150]) as u32,
             flush_ms: pick(&[0, 1, 4]),
             visible_ms: pick(&[0, 1, 8, 25]),
+            clock_skew_ms_max: pick(&[0, 0, 20, 400]),
             shared: pick(&[0, 1, 1]) == 1,
             ledger: pick(&[0, 1, 1, 1]) == 1,
             messages_lost_percent: pick(&[0, 0, 10, 60]) as u32,

@@ -161,6 +161,9 @@ impl PostgresBuilder {
         }
         for (name, value) in [("connect_timeout", self.connect_timeout), ("operation_timeout", self.operation_timeout)]
         {
+            if value > Duration::from_secs(24 * 3600) {
+                return Err(Error::configuration(format!("{name} is {value:?}; the limit is one day")));
+            }
             if value.is_zero() {
                 return Err(Error::configuration(format!(
                     "{name} is zero, so everything would time out: give a duration"
