@@ -9,7 +9,7 @@ mod paired;
 use futures_util::FutureExt;
 use highwater::memory::{Cluster, Source, View};
 use highwater::source::Fault;
-use highwater::{Cache, Highwater, Position, ReadOptions, Repository, Session, Token};
+use highwater::{Cache, Highwater, Position, Repository, Session, Token};
 use moka::sync::Cache as Moka;
 use paired::{Effort, head, pairs, row};
 use rand::rngs::StdRng;
@@ -106,17 +106,18 @@ impl<K: Key> Bench<K> {
     async fn filled(store: &Highwater<Source>, grouped: bool) -> Self {
         let keys: Vec<K> = (0..ROWS).map(K::numbered).collect();
         let bare = Moka::new(CAPACITY);
-        keys.iter().for_each(|key| bare.insert(key.clone(), Arc::new(Row::of(key))));
-        bare.run_pending_tasks();
         let name = format!("{} {grouped}", K::NAME);
         let rows = Rows { grouped, key: PhantomData };
         let ours = store.cache(name, rows).max_capacity(CAPACITY).time_to_live(DAY).build().expect("a cache");
         let mut least: Option<Position> = None;
-        for keys in keys.chunks(1000) {
-            let reads = ours.get_many(&Session::new(), keys, &ReadOptions::default()).await.expect("rows");
-            let positions = reads.iter().map(|read| read.position);
-            least = least.into_iter().chain(positions).min_by_key(|position| position.lsn);
+        // Side by side and in no order, so that both lie as strewn over the memory as they would after a day.
+        for at in (0..ROWS).map(|at| at * 7_919 % ROWS) {
+            let key = keys.get(at).expect("a key of ours");
+            let read = ours.get(&Session::new(), key).await.expect("a row");
+            bare.insert(key.clone(), Arc::new(Row::of(key)));
+            least = least.into_iter().chain([read.position]).min_by_key(|position| position.lsn);
         }
+        bare.run_pending_tasks();
         assert_eq!((ours.local_entries(), bare.entry_count()), (ROWS as u64, ROWS as u64), "all are resident");
         let cluster = store.history().system_identifier();
         let token = Token::at(cluster, least.expect("a position"));
