@@ -130,7 +130,7 @@ async fn run(effort: Effort) {
     }
     let bench = Bench { cache, bare, names };
     head("Shared hit, rows of 1,000 bytes", "as told");
-    let reads = effort.of(20_000, 4_000) as u64;
+    let reads = TASKS * effort.of(300, 60) as u64;
     let rate = |took: Duration| reads as f64 / took.as_secs_f64() / 1e3;
     let rates = pairs(
         effort.rounds(),

@@ -14,8 +14,8 @@ use tokio_postgres::NoTls;
 
 const ROWS: i64 = 10_000;
 const UPDATE: &str = "update t set v = v + 1 where id = $1";
-const SCHEMA: &str = "create table t as select n::int8 as id, 0::int8 as v from generate_series(0, 9999) n; \
-    alter table t add primary key (id); alter table t set (fillfactor = 50); vacuum full t";
+const SCHEMA: &str = "create table t (id int8 primary key, v int8 not null) with (fillfactor = 50); \
+    insert into t select n, 0 from generate_series(0, 9999) n";
 
 struct Rows;
 
