@@ -162,7 +162,8 @@ async fn bench(cluster: &Cluster, rung: Rung) -> Bench {
         edge = edge.node(node.url());
     }
     let store = store.postgres(|postgres| postgres.pool_size(CONNECTIONS)).connect().await.expect("a store");
-    let cache = store.cache("t", Rows).max_capacity(1).build().expect("a cache");
+    // Nothing fits into the in-process tier.
+    let cache = store.cache("t", Rows).max_capacity(1).weigher(|_, _| 2).build().expect("a cache");
     let edge = Arc::new(edge.build().expect("an edge"));
     let node = if rung == Rung::Primary { 0 } else { 1 };
     if node == 1 {
