@@ -12,7 +12,8 @@ use highwater::source::postgres::{Postgres, PostgresLease, Routed};
 use highwater::source::{Ask, Lease, Source};
 use highwater::testkit::{Cluster, Node};
 use highwater::{Cache, Highwater, Lsn, QueryError, Repository, Rung, Session};
-use paired::{Effort, Pair, head, pairs, row};
+use paired::{Effort, Pair, Sample, cpu, head, pairs, row};
+use rustix::time::ClockId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -86,15 +87,16 @@ impl Bench {
         assert_eq!((read.rung, read.value.map(|row| row.id)), (self.rung, Some(id)), "a fill of this row");
     }
 
-    /// Microseconds for each of `reads`, by so many tasks at once.
+    /// One round of `reads`, by so many tasks at once.
     async fn timed<F: Future<Output = ()> + Send>(
         &self,
         tasks: i64,
         reads: i64,
         from: &mut i64,
         read: impl Fn(Self, i64) -> F + Copy + Send + 'static,
-    ) -> f64 {
-        let (begun, part) = (Instant::now(), reads / tasks);
+    ) -> Sample {
+        let part = reads / tasks;
+        let (begun, ran) = (Instant::now(), cpu(ClockId::ProcessCPUTime));
         let all = (0..tasks).map(|task| {
             let (bench, from) = (self.clone(), *from + task * part);
             tokio::spawn(async move {
@@ -105,7 +107,7 @@ impl Bench {
         });
         join_all(all).await.into_iter().for_each(|task| task.expect("no panic"));
         *from += reads;
-        begun.elapsed().as_secs_f64() * 1e6 / (part * tasks) as f64
+        Sample { count: reads as f64, wall: begun.elapsed(), cpu: cpu(ClockId::ProcessCPUTime) - ran }
     }
 
     async fn compare<F: Future<Output = ()> + Send>(
@@ -115,24 +117,30 @@ impl Bench {
         read: impl Fn(Self, i64) -> F + Copy + Send + 'static,
     ) -> Vec<Pair> {
         let reads = if tasks == 1 { effort.of(500, 100) } else { effort.of(4_000, 800) } as i64;
-        // Microseconds for one, or thousands a second.
-        let unit = |micros: f64| if tasks == 1 { micros } else { 1e3 / micros };
         let (mut theirs, mut ours) = (0, 0);
         pairs(
             effort.rounds(),
-            async || unit(self.timed(tasks, reads, &mut theirs, bare).await),
-            async || unit(self.timed(tasks, reads, &mut ours, read).await),
+            async || self.timed(tasks, reads, &mut theirs, bare).await,
+            async || self.timed(tasks, reads, &mut ours, read).await,
         )
         .await
     }
 
     async fn report(&self, effort: Effort, server: &str) {
-        head(&format!("Fill from the {server}, one after the other"), "us");
-        row("edge alone", .., &self.compare(effort, 1, edge).await);
-        row("fill", ..=1.10, &self.compare(effort, 1, fill).await);
-        head(&format!("Fill from the {server}, {TASKS} tasks on {CONNECTIONS} connections"), "thousands a second");
-        row("edge alone", .., &self.compare(effort, TASKS, edge).await);
-        row("fill", 0.90.., &self.compare(effort, TASKS, fill).await);
+        let micros = |sample: &Sample| sample.wall.as_secs_f64() * 1e6 / sample.count;
+        let rate = |sample: &Sample| sample.count / sample.wall.as_secs_f64() / 1e3;
+        head(&format!("Fill from the {server}"));
+        let pairs = self.compare(effort, 1, edge).await;
+        row("one after the other, edge alone: us", .., &pairs, micros);
+        let pairs = self.compare(effort, 1, fill).await;
+        row("one after the other: us", ..=1.10, &pairs, micros);
+        row("one after the other: processor time of the client, us", .., &pairs, Sample::cpu_us);
+        let pairs = self.compare(effort, TASKS, edge).await;
+        row("saturated, edge alone: thousands a second", .., &pairs, rate);
+        row("saturated, edge alone: processor time of the client, us", .., &pairs, Sample::cpu_us);
+        let pairs = self.compare(effort, TASKS, fill).await;
+        row("saturated: thousands a second", 0.90.., &pairs, rate);
+        row("saturated: processor time of the client, us", .., &pairs, Sample::cpu_us);
     }
 }
 

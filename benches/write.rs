@@ -7,7 +7,8 @@ mod paired;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use highwater::testkit::{Cluster, RedisServer};
 use highwater::{BusState, Cache, Highwater, QueryError, Repository, Routed, Session};
-use paired::{Effort, head, pairs, row};
+use paired::{Effort, Sample, cpu, head, pairs, row};
+use rustix::time::ClockId;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::NoTls;
@@ -29,14 +30,14 @@ impl Repository for Rows {
     }
 }
 
-/// Microseconds for each write.
-async fn timed(writes: i64, from: &mut i64, mut write: impl AsyncFnMut(i64)) -> f64 {
-    let begun = Instant::now();
+/// One round.
+async fn timed(writes: i64, from: &mut i64, mut write: impl AsyncFnMut(i64)) -> Sample {
+    let (begun, ran) = (Instant::now(), cpu(ClockId::ProcessCPUTime));
     for id in *from..*from + writes {
         write(id * 7_919 % ROWS).await;
     }
     *from += writes;
-    begun.elapsed().as_secs_f64() * 1e6 / writes as f64
+    Sample { count: writes as f64, wall: begun.elapsed(), cpu: cpu(ClockId::ProcessCPUTime) - ran }
 }
 
 async fn bare(pool: &Pool, id: i64) {
@@ -75,14 +76,16 @@ async fn compare(effort: Effort, what: &str, cluster: &Cluster, redis: Option<&R
         async || timed(writes, &mut theirs, async |id| bare(&pool, id).await).await,
         async || timed(writes, &mut mine, async |id| ours(&store, &cache, &session, id).await).await,
     );
-    row(what, .., &times.await);
+    let times = times.await;
+    row(&format!("{what}: us"), .., &times, |sample| sample.wall.as_secs_f64() * 1e6 / sample.count);
+    row(&format!("{what}: processor time of the client, us"), .., &times, Sample::cpu_us);
     assert_eq!(store.stats().counts.commits, mine as u64, "all were committed");
     store.close().await;
 }
 
 async fn run(effort: Effort) {
     let redis = RedisServer::start().await.expect("a Redis server");
-    head("Write", "us");
+    head("Write");
     for durable in [false, true] {
         let cluster = Cluster::builder().durable(durable).start().await.expect("a cluster");
         cluster.primary().execute(SCHEMA).await.expect("a table");
