@@ -9,12 +9,12 @@ mod paired;
 use futures_util::FutureExt;
 use highwater::memory::{Cluster, Source, View};
 use highwater::source::Fault;
-use highwater::{Cache, Highwater, Position, ReadOptions, Repository, Session, Token};
+use highwater::{Cache, Highwater, Position, Repository, Session, Token};
 use moka::sync::Cache as Moka;
-use paired::{Effort, head, pairs, row};
+use paired::{Effort, Sample, cpu, head, pairs, row};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::hash::Hash;
@@ -22,6 +22,7 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
+use tokio::time::Instant;
 
 const ROWS: usize = 100_000;
 const CAPACITY: u64 = 2 * ROWS as u64;
@@ -106,31 +107,31 @@ impl<K: Key> Bench<K> {
     async fn filled(store: &Highwater<Source>, grouped: bool) -> Self {
         let keys: Vec<K> = (0..ROWS).map(K::numbered).collect();
         let bare = Moka::new(CAPACITY);
-        keys.iter().for_each(|key| bare.insert(key.clone(), Arc::new(Row::of(key))));
-        bare.run_pending_tasks();
         let name = format!("{} {grouped}", K::NAME);
         let rows = Rows { grouped, key: PhantomData };
         let ours = store.cache(name, rows).max_capacity(CAPACITY).time_to_live(DAY).build().expect("a cache");
         let mut least: Option<Position> = None;
-        for keys in keys.chunks(1000) {
-            let reads = ours.get_many(&Session::new(), keys, &ReadOptions::default()).await.expect("rows");
-            let positions = reads.iter().map(|read| read.position);
-            least = least.into_iter().chain(positions).min_by_key(|position| position.lsn);
+        // Side by side and in no order, so that both lie as strewn over the memory as they would after a day.
+        for at in (0..ROWS).map(|at| at * 7_919 % ROWS) {
+            let key = keys.get(at).expect("a key of ours");
+            let read = ours.get(&Session::new(), key).await.expect("a row");
+            bare.insert(key.clone(), Arc::new(Row::of(key)));
+            least = least.into_iter().chain([read.position]).min_by_key(|position| position.lsn);
         }
+        bare.run_pending_tasks();
         assert_eq!((ours.local_entries(), bare.entry_count()), (ROWS as u64, ROWS as u64), "all are resident");
-        let cluster = store.history().system_identifier();
-        let token = Token::at(cluster, least.expect("a position"));
+        let token = Token::at(&store.history(), least.expect("a position"));
         Self { keys, bare, ours, sessions: [Session::new(), Session::from_token(token)] }
     }
 
-    /// Nanoseconds for each `get`, by this many threads at once, each in its own part of the order.
-    fn bare(&self, order: &[u32], threads: usize) -> f64 {
+    /// One round, by this many threads at once, each in its own part of the order.
+    fn bare(&self, order: &[u32], threads: usize) -> Sample {
         timed(order, threads, |order| {
             order.iter().map(|&at| self.bare.get(self.key(at)).map_or(0, |row| row.number)).sum()
         })
     }
 
-    fn ours(&self, order: &[u32], threads: usize, session: &Session) -> f64 {
+    fn ours(&self, order: &[u32], threads: usize, session: &Session) -> Sample {
         let before = self.ours.stats().hits_local;
         // Two clients would not share a session.
         let token = session.token();
@@ -165,7 +166,7 @@ impl<K: Key> Bench<K> {
                         async || self.ours(ours.next().expect("an order"), threads, session),
                     );
                     let what = format!("{}, {groups}, {token}, {shape}, {threads} thread", K::NAME);
-                    row(&what, ..=1.10, &pairs.await);
+                    row(&what, ..=1.10, &pairs.await, |sample| sample.cpu_us() * 1e3);
                 }
             }
         }
@@ -187,29 +188,24 @@ impl<K: Key> Bench<K> {
     }
 }
 
-/// Nanoseconds of one thread for each key of the order. `run` returns the sum of the numbers of the rows that it saw.
-fn timed(order: &[u32], threads: usize, run: impl Fn(&[u32]) -> usize + Sync) -> f64 {
+/// One round over the order. `run` returns the sum of the numbers of the rows that it saw.
+fn timed(order: &[u32], threads: usize, run: impl Fn(&[u32]) -> usize + Sync) -> Sample {
     let expected: usize = order.iter().map(|&at| at as usize).sum();
     let part = order.len() / threads;
     let start = Barrier::new(threads);
     let work = |order| {
         start.wait();
-        let begun = of_this_thread();
+        let begun = cpu(ClockId::ThreadCPUTime);
         let sum = run(order);
-        (of_this_thread() - begun, sum)
+        (cpu(ClockId::ThreadCPUTime) - begun, sum)
     };
+    let begun = Instant::now();
     let done: Vec<(Duration, usize)> = std::thread::scope(|scope| {
         let threads: Vec<_> = order.chunks(part).map(|order| scope.spawn(|| work(order))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert_eq!(done.iter().map(|(_, sum)| sum).sum::<usize>(), expected, "the rows are those of the keys");
-    let slowest = done.iter().map(|(time, _)| *time).max().unwrap_or_default();
-    slowest.as_nanos() as f64 / part as f64
-}
-
-/// The time for which a processor ran this thread: what else runs on the machine does not count.
-fn of_this_thread() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("a time")
+    Sample { count: order.len() as f64, wall: begun.elapsed(), cpu: done.iter().map(|(time, _)| *time).sum() }
 }
 
 /// An order in which the `n`th most popular of the rows is asked for in proportion to `n` to the power of -0.99.
@@ -240,7 +236,7 @@ async fn run<K: Key>(effort: Effort, store: &Highwater<Source>) {
     for grouped in [false, true] {
         let bench = Bench::<K>::filled(store, grouped).await;
         bench.profile(effort, grouped);
-        head(&format!("Local hit, {} keys", K::NAME), "ns");
+        head(&format!("Local hit, {} keys: nanoseconds of processor time", K::NAME));
         bench.compare(effort, grouped).await;
     }
 }

@@ -1,7 +1,9 @@
 //! Paired measurement: two ways of doing one thing take turns in many short rounds, and what counts is the ratio within
 //! each pair. On a busy machine absolute numbers move by half; both halves of a pair move together.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::ops::{Bound, RangeBounds};
+use std::time::Duration;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +30,40 @@ impl Effort {
     }
 }
 
-/// What one round of each measured: a time or a rate, in one unit.
+/// What one round measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) count: f64,
+    /// From the first to the last.
+    pub(crate) wall: Duration,
+    /// For how long processors ran our side of it. Unlike the wall's time, it hardly depends on what else runs there.
+    pub(crate) cpu: Duration,
+}
+
+impl Sample {
+    /// Microseconds of processor time for each.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.count
+    }
+}
+
+/// Two rounds that belong together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair {
-    bare: f64,
-    ours: f64,
+    bare: Sample,
+    ours: Sample,
+}
+
+/// The processor time of this thread, or of the whole process.
+pub(crate) fn cpu(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().unwrap_or_default()
 }
 
 /// Runs pairs of rounds, the order within a pair changing from one to the next. The first pair only warms up.
 pub(crate) async fn pairs(
     rounds: usize,
-    mut bare: impl AsyncFnMut() -> f64,
-    mut ours: impl AsyncFnMut() -> f64,
+    mut bare: impl AsyncFnMut() -> Sample,
+    mut ours: impl AsyncFnMut() -> Sample,
 ) -> Vec<Pair> {
     let mut pairs = Vec::with_capacity(rounds + 1);
     for round in 0..=rounds {
@@ -55,23 +79,24 @@ pub(crate) async fn pairs(
 }
 
 /// Prints the head of a table of [`row`]s.
-pub(crate) fn head(title: &str, unit: &str) {
+pub(crate) fn head(title: &str) {
     println!("\n{title}\n");
-    println!("| what | bare, {unit} | ours, {unit} | ratio | min..max | goal | |");
+    println!("| what | bare | ours | ratio | min..max | goal | |");
     println!("|---|---|---|---|---|---|---|");
 }
 
 /// Prints one line: the medians, and the median of the ratios with the least and the greatest. `goal` is where that
 /// median should lie; `..` where nothing was promised.
-pub(crate) fn row(what: &str, goal: impl RangeBounds<f64>, pairs: &[Pair]) {
-    let sorted = |of: fn(&Pair) -> f64| {
+pub(crate) fn row(what: &str, goal: impl RangeBounds<f64>, pairs: &[Pair], of: impl Fn(&Sample) -> f64) {
+    let sorted = |of: &dyn Fn(&Pair) -> f64| {
         let mut values: Vec<f64> = pairs.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values
     };
     let middle = |values: &[f64]| values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
-    let ratios = sorted(|pair| pair.ours / pair.bare);
-    let (bare, ours, ratio) = (middle(&sorted(|pair| pair.bare)), middle(&sorted(|pair| pair.ours)), middle(&ratios));
+    let ratios = sorted(&|pair| of(&pair.ours) / of(&pair.bare));
+    let (bare, ours, ratio) =
+        (middle(&sorted(&|pair| of(&pair.bare))), middle(&sorted(&|pair| of(&pair.ours))), middle(&ratios));
     let (least, most) = (ratios.first().unwrap_or(&f64::NAN), ratios.last().unwrap_or(&f64::NAN));
     let (goal, verdict) = match (goal.start_bound(), goal.end_bound(), goal.contains(&ratio)) {
         (Bound::Unbounded, Bound::Unbounded, _) => ("-".to_owned(), ""),

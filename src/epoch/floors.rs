@@ -47,49 +47,88 @@ impl SlotMap {
 /// arrives later from Redis. It never forgets; a collision of slots only costs a miss.
 #[derive(Debug)]
 pub(crate) struct Floors {
-    keys: Box<[AtomicU64]>,
-    groups: Box<[AtomicU64]>,
+    keys: Table,
+    groups: Table,
 }
 
 impl Floors {
     pub(crate) fn new(map: &SlotMap) -> Self {
-        let table = |mask: u64| (0..=mask).map(|_| AtomicU64::new(0)).collect();
-        Self { keys: table(map.key_mask), groups: table(map.group_mask) }
+        Self { keys: Table::new(map.key_mask), groups: Table::new(map.group_mask) }
     }
 
     pub(crate) fn raise_key(&self, slot: u32, position: Lsn) {
-        raise(&self.keys, slot, position);
+        self.keys.raise(slot, position.offset());
     }
 
     pub(crate) fn raise_group(&self, slot: u32, position: Lsn) {
-        raise(&self.groups, slot, position);
+        self.groups.raise(slot, position.offset());
     }
 
     /// The least tag that an entry in these slots must have.
     pub(crate) fn of(&self, slots: &Slots, cache_group: u32) -> Lsn {
-        let groups = slots.groups.iter().map(|&slot| at(&self.groups, slot));
-        let own = at(&self.keys, slots.key).max(at(&self.groups, cache_group));
+        let groups = slots.groups.iter().map(|&slot| self.groups.at(slot));
+        let own = self.keys.at(slots.key).max(self.groups.at(cache_group));
         Lsn::new(groups.fold(own, u64::max))
+    }
+
+    /// Whether an entry in these slots has the tag that it must have.
+    pub(crate) fn are_met_by(&self, tag: Lsn, slots: &Slots, cache_group: u32) -> bool {
+        let tag = tag.offset();
+        self.keys.is_met_by(tag, slots.key)
+            && self.groups.is_met_by(tag, cache_group)
+            && slots.groups.iter().all(|&slot| self.groups.is_met_by(tag, slot))
     }
 
     /// The same table with no floor above `top`: after a crash, positions above it will be used again.
     pub(crate) fn clamped(&self, top: Lsn) -> Self {
-        let clamp = |table: &[AtomicU64]| -> Box<[AtomicU64]> {
-            table.iter().map(|floor| AtomicU64::new(floor.load(Ordering::Acquire).min(top.offset()))).collect()
+        Self { keys: self.keys.clamped(top.offset()), groups: self.groups.clamped(top.offset()) }
+    }
+}
+
+/// Slots, and for each block of them a bound on all of it. A hit looks at the bound first: the blocks of the largest
+/// usual table fit into a processor's nearest cache, and the slots do not.
+#[derive(Debug)]
+struct Table {
+    slots: Box<[AtomicU64]>,
+    blocks: Box<[AtomicU64]>,
+}
+
+/// Slots are counted into blocks of 2 to this power.
+const BLOCK_BITS: u32 = 8;
+
+impl Table {
+    fn new(mask: u64) -> Self {
+        let zeros = |last: u64| (0..=last).map(|_| AtomicU64::new(0)).collect();
+        Self { slots: zeros(mask), blocks: zeros(mask >> BLOCK_BITS) }
+    }
+
+    fn raise(&self, slot: u32, position: u64) {
+        for floor in [self.slots.get(slot as usize), self.blocks.get((slot >> BLOCK_BITS) as usize)] {
+            if let Some(floor) = floor {
+                floor.fetch_max(position, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn at(&self, slot: u32) -> u64 {
+        read(&self.slots, slot)
+    }
+
+    fn is_met_by(&self, tag: u64, slot: u32) -> bool {
+        tag >= read(&self.blocks, slot >> BLOCK_BITS) || tag >= self.at(slot)
+    }
+
+    fn clamped(&self, top: u64) -> Self {
+        let clamp = |floors: &[AtomicU64]| -> Box<[AtomicU64]> {
+            floors.iter().map(|floor| AtomicU64::new(floor.load(Ordering::Acquire).min(top))).collect()
         };
-        Self { keys: clamp(&self.keys), groups: clamp(&self.groups) }
+        Self { slots: clamp(&self.slots), blocks: clamp(&self.blocks) }
     }
 }
 
-fn raise(table: &[AtomicU64], slot: u32, position: Lsn) {
-    if let Some(floor) = table.get(slot as usize) {
-        floor.fetch_max(position.offset(), Ordering::AcqRel);
-    }
-}
-
-fn at(table: &[AtomicU64], slot: u32) -> u64 {
-    // A slot outside the table cannot be made by the map; were it, nothing in it would be live.
-    table.get(slot as usize).map_or(u64::MAX, |floor| floor.load(Ordering::Acquire))
+fn read(floors: &[AtomicU64], at: u32) -> u64 {
+    // What lies outside the table cannot be made by the map; were it, nothing in it would be live.
+    floors.get(at as usize).map_or(u64::MAX, |floor| floor.load(Ordering::Acquire))
 }
 
 #[cfg(test)]
@@ -113,8 +152,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_floor_is_never_below_the_exact_one(raises in prop::collection::vec((0u8..40, 1u64..1000), 0..60)) {
-            let map = SlotMap::new(16, (3, 4));
+        fn a_floor_is_never_below_the_exact_one(
+            raises in prop::collection::vec((0u8..40, 1u64..1000), 0..60),
+            slots in prop::sample::select(vec![16_usize, 1 << 12]),
+        ) {
+            let map = SlotMap::new(slots, (3, 4));
             let floors = Floors::new(&map);
             let mut exact = BTreeMap::new();
             for (key, position) in raises {
@@ -126,6 +168,11 @@ mod tests {
             for (key, floor) in exact {
                 let slots = Slots { key: map.key(&Digest::of_key(&[key])), groups: Box::new([]) };
                 prop_assert!(floors.of(&slots, 0) >= Lsn::new(floor));
+                for tag in [0, floor - 1, floor, 500, 1000].map(Lsn::new) {
+                    prop_assert_eq!(floors.are_met_by(tag, &slots, 0), tag >= floors.of(&slots, 0));
+                    let clamped = floors.clamped(Lsn::new(500));
+                    prop_assert_eq!(clamped.are_met_by(tag, &slots, 0), tag >= clamped.of(&slots, 0));
+                }
                 prop_assert!(floors.clamped(Lsn::new(500)).of(&slots, 0) >= Lsn::new(floor.min(500)));
             }
         }

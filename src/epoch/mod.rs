@@ -27,7 +27,7 @@ pub(crate) struct Epoch {
 impl Epoch {
     /// Whether nothing has retracted the entry since its tag.
     pub(crate) fn is_live<V>(&self, entry: &Entry<V>, cache_group: u32) -> bool {
-        entry.stamp.tag >= self.floors.of(&entry.slots, cache_group)
+        self.floors.are_met_by(entry.stamp.tag, &entry.slots, cache_group)
     }
 
     /// The least tag that would be live in these slots.
