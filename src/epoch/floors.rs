@@ -103,10 +103,9 @@ impl Table {
     }
 
     fn raise(&self, slot: u32, position: u64) {
-        for floor in [self.slots.get(slot as usize), self.blocks.get((slot >> BLOCK_BITS) as usize)] {
-            if let Some(floor) = floor {
-                floor.fetch_max(position, Ordering::AcqRel);
-            }
+        let floors = [self.slots.get(slot as usize), self.blocks.get((slot >> BLOCK_BITS) as usize)];
+        for floor in floors.into_iter().flatten() {
+            floor.fetch_max(position, Ordering::AcqRel);
         }
     }
 

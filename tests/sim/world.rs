@@ -161,8 +161,10 @@ impl World {
             ..Settings::default()
         };
         let edge = Edge { inner: self.source(instance as u64), cluster: self.cluster.clone(), mutant };
+        // Each instance is ahead by its own part of the skew, told by the seed.
+        let skew = (plan.seed.rotate_left(instance as u32 * 7) ^ instance as u64) % (plan.clock_skew_ms_max + 1);
         let mut builder =
-            Highwater::over(edge).settings(settings).world(plan.seed ^ instance as u64, 1_700_000_000_000);
+            Highwater::over(edge).settings(settings).world(plan.seed ^ instance as u64, 1_700_000_000_000 + skew);
         let shared = self.shared.client(instance);
         if plan.shared {
             builder = builder.shared_tier(shared.clone());
