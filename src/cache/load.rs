@@ -114,8 +114,16 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let (floor, awaited_until) = flight.close();
         let epoch = self.store.epochs.current().clone();
         let retracted = epoch.floor(&self.key_slots(name), self.group);
-        let need = self.need(&epoch, floor, retracted, *fallback, awaited_until);
-        match self.store.fleet.load(&need, &One(&self.repository, key), &|| flight.depart()).await {
+        let mut need = self.need(&epoch, floor, retracted, *fallback, awaited_until);
+        let work = One(&self.repository, key);
+        let mut loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
+        if let Some(grouped) = self.floor_of_groups(key, name, &loaded, &epoch).filter(|floor| *floor > need.retracted)
+        {
+            // Which groups the row is in is known only now, and one of them was retracted further than this replica is. Once.
+            need.retracted = grouped;
+            loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
+        }
+        match loaded {
             Ok(loaded) => {
                 let (rung, stale) = (loaded.rung, loaded.stale);
                 let (row, loaded) = loaded.split();
@@ -139,6 +147,21 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 None
             }
         }
+    }
+
+    /// The floor of the groups that a replica's row is in, where its answer lies below it.
+    fn floor_of_groups(
+        &self,
+        key: &R::Key,
+        name: &Name,
+        loaded: &Result<Loaded<Option<R::Value>>, LoadError<R::Error>>,
+        epoch: &Epoch,
+    ) -> Option<Lsn> {
+        let loaded = loaded.as_ref().ok().filter(|loaded| loaded.rung == Rung::Replica && !loaded.stale)?;
+        let groups = self.repository.groups(key, loaded.value.as_ref());
+        let groups: Vec<Digest> = groups.into_iter().take(GROUPS_MAX).map(|group| Digest::of_group(&group)).collect();
+        let floor = epoch.floor(&self.slots(name, &groups), self.group);
+        (loaded.stamp.tag < floor).then_some(floor)
     }
 
     /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.

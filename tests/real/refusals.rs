@@ -78,7 +78,8 @@ fn servers_that_do_not_belong() -> Result {
         assert!(error.is_unavailable() && error.to_string().contains("is in recovery"), "{error}");
         let error = highwater::Highwater::builder().primary(plain("postgres://app@127.0.0.1:1/db")).connect().await;
         assert!(error.as_ref().is_err_and(Error::is_unavailable), "{error:?}");
-        assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+        // Each was given the ten seconds that a primary has to appear.
+        assert!(begun.elapsed() < Duration::from_secs(24), "{:?}", begun.elapsed());
         // A replica that is away is no error: it joins later.
         ours.replica(0).kill().await?;
         let instance = Instance::alone(over(&ours)).await?;
