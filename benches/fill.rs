@@ -127,19 +127,17 @@ impl Bench {
     }
 
     async fn report(&self, effort: Effort, server: &str) {
-        let micros = |sample: &Sample| sample.wall.as_secs_f64() * 1e6 / sample.count;
-        let rate = |sample: &Sample| sample.count / sample.wall.as_secs_f64() / 1e3;
         head(&format!("Fill from the {server}"));
         let pairs = self.compare(effort, 1, edge).await;
-        row("one after the other, edge alone: us", .., &pairs, micros);
+        row("one after the other, edge alone: us", .., &pairs, Sample::us);
         let pairs = self.compare(effort, 1, fill).await;
-        row("one after the other: us", ..=1.10, &pairs, micros);
+        row("one after the other: us", ..=1.10, &pairs, Sample::us);
         row("one after the other: processor time of the client, us", .., &pairs, Sample::cpu_us);
         let pairs = self.compare(effort, TASKS, edge).await;
-        row("saturated, edge alone: thousands a second", .., &pairs, rate);
+        row("saturated, edge alone: thousands a second", .., &pairs, Sample::rate);
         row("saturated, edge alone: processor time of the client, us", .., &pairs, Sample::cpu_us);
         let pairs = self.compare(effort, TASKS, fill).await;
-        row("saturated: thousands a second", 0.90.., &pairs, rate);
+        row("saturated: thousands a second", 0.90.., &pairs, Sample::rate);
         row("saturated: processor time of the client, us", .., &pairs, Sample::cpu_us);
     }
 }

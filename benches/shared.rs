@@ -141,12 +141,12 @@ async fn run(effort: Effort) {
     let reads = TASKS * effort.of(300, 60) as u64;
     let many = async |ours| if ours { bench.ours(TASKS, reads).await } else { bench.bare(TASKS, reads).await };
     let many = pairs(effort.rounds(), async || many(false).await, async || many(true).await).await;
-    row("64 tasks: thousands a second", 0.95.., &many, |sample| sample.count / sample.wall.as_secs_f64() / 1e3);
+    row("64 tasks: thousands a second", 0.95.., &many, Sample::rate);
     row("64 tasks: processor time of the client, us", .., &many, Sample::cpu_us);
     let reads = effort.of(2_000, 300) as u64;
     let one = async |ours| if ours { bench.ours(1, reads).await } else { bench.bare(1, reads).await };
     let one = pairs(effort.rounds(), async || one(false).await, async || one(true).await).await;
-    row("one after the other: us", .., &one, |sample| sample.wall.as_secs_f64() * 1e6 / sample.count);
+    row("one after the other: us", .., &one, Sample::us);
     row("one after the other: processor time of the client, us", .., &one, Sample::cpu_us);
     store.close().await;
 }

@@ -77,7 +77,7 @@ async fn compare(effort: Effort, what: &str, cluster: &Cluster, redis: Option<&R
         async || timed(writes, &mut mine, async |id| ours(&store, &cache, &session, id).await).await,
     );
     let times = times.await;
-    row(&format!("{what}: us"), .., &times, |sample| sample.wall.as_secs_f64() * 1e6 / sample.count);
+    row(&format!("{what}: us"), .., &times, Sample::us);
     row(&format!("{what}: processor time of the client, us"), .., &times, Sample::cpu_us);
     assert_eq!(store.stats().counts.commits, mine as u64, "all were committed");
     store.close().await;

@@ -41,9 +41,23 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    fn each(&self, time: Duration) -> f64 {
+        time.as_secs_f64() / self.count
+    }
+
     /// Microseconds of processor time for each.
     pub(crate) fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.count
+        self.each(self.cpu) * 1e6
+    }
+
+    /// Microseconds from the first to the last, for each.
+    pub(crate) fn us(&self) -> f64 {
+        self.each(self.wall) * 1e6
+    }
+
+    /// Thousands a second.
+    pub(crate) fn rate(&self) -> f64 {
+        1e-3 / self.each(self.wall)
     }
 }
 
@@ -104,7 +118,7 @@ pub(crate) fn row(what: &str, goal: impl RangeBounds<f64>, pairs: &[Pair], of: i
         (_, Bound::Included(most), met) => (format!("<= {most:.2}"), told(met)),
         _ => unreachable!("a goal names one end, and means it too"),
     };
-    println!("| {what} | {bare:.1} | {ours:.1} | {ratio:.3} | {least:.2}..{most:.2} | {goal} | {verdict} |");
+    println!("| {what} | {bare:.3} | {ours:.3} | {ratio:.3} | {least:.2}..{most:.2} | {goal} | {verdict} |");
 }
 
 fn told(met: bool) -> &'static str {
