@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "what is not as expected is not measured")]
 
+#[expect(dead_code, reason = "not every benchmark looks at everything that is measured")]
 mod paired;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
