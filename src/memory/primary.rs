@@ -1,7 +1,7 @@
 //! What a primary does with its log: insert, flush, and only then show.
 
 use super::rows::{Change, RowKey};
-use super::server::Primary;
+use super::server::{Primary, Turn};
 use super::state::{State, What};
 use super::wal::{ABORT_BYTES, Body, COMMIT_BYTES, Record, page_start};
 use std::sync::Arc;
@@ -145,20 +145,27 @@ impl Primary {
         self.running.remove(&xid)
     }
 
-    /// Locks a row for a transaction, or notes that it waits for it.
+    /// Locks a row for a transaction, or lets it stand in line.
     pub(super) fn lock(&mut self, row: &RowKey, xid: u64) -> bool {
-        let holder = *self.locks.entry(row.clone()).or_insert(xid);
-        if holder == xid {
+        let holder = self.locks.get(row).copied();
+        let mine = self.waiting.get(&xid).filter(|turn| turn.row == *row).map(|turn| turn.number);
+        let before_me = |turn: &Turn| turn.row == *row && mine.is_none_or(|mine| turn.number < mine);
+        let free = holder.is_none() && !self.waiting.values().any(before_me);
+        if holder == Some(xid) || free {
             self.waiting.remove(&xid);
-        } else {
-            self.waiting.insert(xid, row.clone());
+            self.locks.insert(row.clone(), xid);
+            return true;
         }
-        holder == xid
+        if mine.is_none() {
+            self.turns += 1;
+            self.waiting.insert(xid, Turn { row: row.clone(), number: self.turns });
+        }
+        false
     }
 
     /// Whether a transaction waits for itself, over the locks of others.
     pub(super) fn is_deadlocked(&self, xid: u64) -> bool {
-        let next = |xid: &u64| self.waiting.get(xid).and_then(|row| self.locks.get(row)).copied();
+        let next = |xid: &u64| self.waiting.get(xid).and_then(|turn| self.locks.get(&turn.row)).copied();
         let mut at = next(&xid);
         for _ in 0..self.waiting.len() {
             match at {

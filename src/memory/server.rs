@@ -51,11 +51,20 @@ pub(super) struct Primary {
     /// The transactions in progress, with the commit record of those that have written it and are not visible yet.
     pub(super) running: BTreeMap<u64, Option<Arc<Record>>>,
     pub(super) locks: BTreeMap<RowKey, u64>,
-    pub(super) waiting: BTreeMap<u64, RowKey>,
+    /// The transactions that wait for a row, and who came first.
+    pub(super) waiting: BTreeMap<u64, Turn>,
+    pub(super) turns: u64,
     /// Commits wait for a synchronous standby that does not answer.
     pub(super) stalled: bool,
     pub(super) held: Vec<u64>,
     pub(super) flush_is_due: bool,
+}
+
+/// A transaction's place in the line for a row.
+#[derive(Debug, Clone)]
+pub(super) struct Turn {
+    pub(super) row: RowKey,
+    pub(super) number: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -102,6 +111,7 @@ impl Primary {
             running: BTreeMap::new(),
             locks: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            turns: 0,
             stalled: false,
             held: Vec::new(),
             flush_is_due: false,

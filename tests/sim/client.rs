@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep};
 /// Without the version that the write would have: if it did not happen, another made that version.
 const UNKNOWN: Outcome = Outcome::Unknown { version: None };
 
+/// Between the numbers of sessions that follow each other at one client.
+const VISITOR: u64 = 1_000;
+
 pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) world: Arc<World>,
@@ -35,6 +38,9 @@ impl Client {
             let think = self.dice.random_range(0..=self.world.plan.think_ms_max * slow);
             sleep(Duration::from_millis(think)).await;
             let write = self.dice.random_range(0..100) < self.world.plan.writes_percent;
+            if self.dice.random_range(0..40) == 0 {
+                self.leave();
+            }
             match (write, self.dice.random_range(0..20)) {
                 (_, 0) => self.meet(),
                 (true, _) => self.write().await,
@@ -45,6 +51,13 @@ impl Client {
         }
     }
 
+    /// Goes away, and somebody else comes, who has seen nothing and written nothing.
+    fn leave(&mut self) {
+        let monotonic = self.session.is_monotonic();
+        self.session = if monotonic { Session::monotonic() } else { Session::new() };
+        self.id += VISITOR;
+    }
+
     /// Leaves the token for others, or takes one that was left.
     fn meet(&mut self) {
         let world = Arc::clone(&self.world);
@@ -52,7 +65,7 @@ impl Client {
         let me = SessionId(self.id);
         if self.dice.random_bool(0.5) {
             self.left += 1;
-            let left = SessionId((self.id + 1) * 1_000_000 + self.left);
+            let left = SessionId(1 << 40 | self.id << 20 | self.left);
             tokens.insert(self.id, (left, self.session.token()));
             // What is handed over is what the giver was told by now: taken later it would be more.
             world.recorder.record(|history| history.hand(world.at(), me, left));

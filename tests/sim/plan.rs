@@ -139,13 +139,48 @@ impl Plan {
         };
         // What is shared must be retracted there, too.
         plan.ledger |= plan.shared;
+        let corner = pick(&[0, 0, 0, 1, 2, 3]);
         let among = pick(&[0, 3, 8, 22]);
         for trouble in Trouble::ALL {
             if dice.random_range(0..22) < among {
                 plan.troubles.insert(trouble);
             }
         }
+        plan.corner(corner);
         plan
+    }
+
+    /// Goes where several rare choices have to meet.
+    fn corner(&mut self, corner: u64) {
+        let crowd = |plan: &mut Self| {
+            (plan.keys, plan.think_ms_max) = (plan.keys.min(2), plan.think_ms_max.min(5));
+            (plan.clients, plan.latency_ms_max) = (plan.clients.max(6), plan.latency_ms_max.min(1));
+        };
+        match corner {
+            // Everybody wants what is in the log and not visible yet.
+            1 => {
+                crowd(self);
+                (self.standbys, self.visible_ms) = (self.standbys.max(1), 25);
+                (self.monotonic_percent, self.writes_percent) = (self.monotonic_percent.max(30), 20);
+                self.troubles = [Trouble::Stall, Trouble::Tail, Trouble::PageEnd].into();
+            }
+            // One failover after the other, with little between.
+            2 => {
+                crowd(self);
+                (self.standbys, self.instances) = (self.standbys.max(2), self.instances.max(2));
+                self.troubles = [Trouble::Promote, Trouble::Transit, Trouble::Tail, Trouble::Disconnect].into();
+                self.trouble_pause_ms_max = 300;
+            }
+            // Tokens travel, the primary does not answer in time, and what is not flushed is lost.
+            3 => {
+                (self.instances, self.keys) = (self.instances.max(2), self.keys.min(2));
+                (self.latency_ms_max, self.cut_permille) = (12, 5);
+                let troubles = [Trouble::CrashPrimary, Trouble::Freeze, Trouble::Tail, Trouble::Disconnect];
+                self.troubles = troubles.into();
+                self.trouble_pause_ms_max = 300;
+            }
+            _ => {}
+        }
     }
 
     /// A source of chance of its own for each part of the run, so that one more question here changes nothing there.
