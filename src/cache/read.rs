@@ -12,7 +12,6 @@ use crate::repository::Repository;
 use crate::session::{Seen, Session};
 use crate::source::Source;
 use crate::token::worst;
-use std::hint::black_box;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
@@ -205,8 +204,6 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             self.count(Miss::Absent);
             return None;
         };
-        // What a hit waits for is memory: asked for here, the value comes from there at the same time as the floors.
-        black_box(entry.value.as_ref().map(Arc::strong_count));
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
             Ok(()) => Some(self.answered(session, options, &demand, &entry, Rung::Local, false)),

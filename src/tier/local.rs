@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The in-process tier: moka, with admission by the Admit rule. Its own expiry only frees memory, after the longest life
-/// that an entry can have, because a life for each entry makes moka's `get` dearer by a sixth; whether an entry's life is
-/// over is judged by the entry itself.
+/// that an entry can have; whether an entry's life is over is judged by the entry itself.
 pub(crate) struct LocalTier<K, V> {
     cache: Cache<K, Arc<Entry<V>>>,
 }
