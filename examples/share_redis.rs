@@ -35,7 +35,7 @@ struct Instance {
 
 impl Instance {
     async fn start(cluster: &Cluster, redis: &RedisServer) -> Result<Self> {
-        let nodes = cluster.nodes().map(|node| format!("{}?sslmode=disable", node.url()));
+        let nodes = cluster.nodes().map(|node| node.url());
         let store = Highwater::builder().replicas(nodes).redis(redis.url()).connect().await?;
         let stock = store.cache("stock", Stock).shared().build()?;
         let instance = Self { store, stock };

@@ -100,12 +100,10 @@ async fn over_servers(cluster: &Cluster, redis: &RedisServer) -> Result {
     cluster.wait_for_catchup().await?;
 
     let connect = async || {
-        let nodes = cluster.nodes().map(|node| format!("{}?sslmode=disable", node.url()));
+        let nodes = cluster.nodes().map(|node| node.url());
         Highwater::builder().replicas(nodes).redis(redis.url()).connect().await
     };
-    let onlooker = cluster
-        .nodes()
-        .fold(Postgres::builder(), |builder, node| builder.node(format!("{}?sslmode=disable", node.url())));
+    let onlooker = cluster.nodes().fold(Postgres::builder(), |builder, node| builder.node(node.url()));
     let tour = Tour {
         alpha: Instance::open(connect().await?)?,
         beta: Instance::open(connect().await?)?,

@@ -259,7 +259,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let started = if url.is_none() { Some(Cluster::start(1).await?) } else { None };
     let addresses: Vec<String> = match (&url, &started) {
         (Some(url), _) => vec![url.clone()],
-        (None, Some(cluster)) => cluster.nodes().map(|node| format!("{}?sslmode=disable", node.url())).collect(),
+        (None, Some(cluster)) => cluster.nodes().map(|node| node.url()).collect(),
         (None, None) => Vec::new(),
     };
     let place = if url.is_some() { "the server at DATABASE_URL" } else { "a primary and a replica of our own" };

@@ -1,18 +1,22 @@
 //! Joining loads: one load that several readers wait for.
 
 use crate::entry::Floor;
+use crate::pilot::{Load, Pilot, Reader};
 use crate::watched::Watched;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::future::{Future, poll_fn};
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use tokio::time::Instant;
 
 /// One load that several readers wait for. `L` is how it ends.
-#[derive(Debug)]
 pub(crate) struct Flight<L> {
     plan: Mutex<Plan>,
     landing: Watched<Option<L>>,
+    pilot: Pilot,
 }
 
 /// What a flight was asked for, and how far it has come.
@@ -34,7 +38,6 @@ enum Stage {
 }
 
 /// How a reader came to a flight.
-#[derive(Debug)]
 pub(crate) struct Joined<L> {
     pub(crate) flight: Arc<Flight<L>>,
     /// The reader's floor was part of what the load was asked for, and the reader began before its statement was sent:
@@ -42,17 +45,17 @@ pub(crate) struct Joined<L> {
     pub(crate) entitled: bool,
     /// The reader must set the flight going.
     pub(crate) leads: bool,
+    /// The load of the flight under way, which another reader drove while it was alone. It must become a task.
+    pub(crate) relieved: Option<Load>,
 }
 
 /// The flights of one key: the one under way, and one queued for all who came too late for it.
-#[derive(Debug)]
 struct Lane<L> {
     current: Arc<Flight<L>>,
     next: Option<Arc<Flight<L>>>,
 }
 
 /// All flights of one cache. Bounded by the store's limit on loads.
-#[derive(Debug)]
 pub(crate) struct Flights<K, L> {
     lanes: Mutex<HashMap<K, Lane<L>>>,
 }
@@ -82,18 +85,19 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
             Slot::Vacant(vacant) => {
                 let flight = may_begin().then(|| Flight::new(floor, deadline))?;
                 vacant.insert(Lane { current: Arc::clone(&flight), next: None });
-                Some(Joined { flight, entitled: true, leads: true })
+                Some(Joined { flight, entitled: true, leads: true, relieved: None })
             }
             Slot::Occupied(mut lane) => {
                 let lane = lane.get_mut();
+                let relieved = lane.current.pilot.relieve();
                 let spent = spent.is_some_and(|spent| Arc::ptr_eq(spent, &lane.current));
                 if !spent && let Some(entitled) = lane.current.board(floor, deadline) {
-                    return Some(Joined { flight: Arc::clone(&lane.current), entitled, leads: false });
+                    return Some(Joined { flight: Arc::clone(&lane.current), entitled, leads: false, relieved });
                 }
                 let next = lane.next.get_or_insert_with(|| Flight::new(floor, deadline));
                 // A queued flight has not begun, so it takes everybody.
                 next.board(floor, deadline);
-                Some(Joined { flight: Arc::clone(next), entitled: true, leads: false })
+                Some(Joined { flight: Arc::clone(next), entitled: true, leads: false, relieved })
             }
         }
     }
@@ -122,7 +126,7 @@ impl<K: Eq + Hash + Clone, L: Clone> Flights<K, L> {
 impl<L: Clone> Flight<L> {
     fn new(floor: Floor, deadline: Instant) -> Arc<Self> {
         let plan = Plan { floor, deadline, stage: Stage::Boarding };
-        Arc::new(Self { plan: Mutex::new(plan), landing: Watched::new(None) })
+        Arc::new(Self { plan: Mutex::new(plan), landing: Watched::new(None), pilot: Pilot::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
@@ -173,6 +177,21 @@ impl<L: Clone> Flight<L> {
     pub(crate) fn land(&self, landing: L) {
         self.depart();
         self.landing.change(|landed| *landed = Some(landing));
+    }
+
+    /// Drives the load of this flight, until `hand_over` has made a task of it, and tells how the flight ended. May be
+    /// dropped at any await; the flight goes on in a task.
+    pub(crate) async fn drive(&self, load: Load, hand_over: impl Fn(Load)) -> L {
+        let mut reader = Reader::of(&self.pilot, load, hand_over);
+        let mut landed = pin!(self.landed());
+        poll_fn(|context| {
+            // Who drives alone has nobody to be woken by: waiting would only wake the reader once more when it is done.
+            if reader.step(context) && self.landing.now().is_none() {
+                return Poll::Pending;
+            }
+            landed.as_mut().poll(context)
+        })
+        .await
     }
 
     /// How it ended. May be dropped at any await; the flight goes on.

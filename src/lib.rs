@@ -99,6 +99,7 @@ mod history;
 pub mod ledger;
 mod lsn;
 pub mod memory;
+mod pilot;
 mod position;
 mod redis_link;
 mod repository;

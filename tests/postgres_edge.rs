@@ -39,7 +39,7 @@ async fn cluster(replicas: usize) -> Result<Cluster> {
 }
 
 fn address(node: &Node) -> PostgresNode {
-    PostgresNode::new(format!("{}?sslmode=disable", node.url()))
+    PostgresNode::new(node.url())
 }
 
 fn builder(cluster: &Cluster) -> PostgresBuilder {

@@ -74,8 +74,8 @@ struct Filled<V> {
 }
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
-    /// Flies one flight after the other until nobody waits for the key. Runs in a task of its own, so that the death of
-    /// the reader who began it hurts nobody.
+    /// Flies one flight after the other until nobody waits for the key. Not the reader's to drop: from whoever drives it,
+    /// it is handed on until it has ended.
     pub(super) async fn fly(
         self: Arc<Self>,
         lane: (R::Key, Fallback),

@@ -100,22 +100,25 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     /// Joins a load of the key, or begins one, until an answer is the reader's own.
     async fn answer_from_below(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
         let shelf = &self.0;
-        let name = Name::of(&shelf.name, key)?;
         let deadline = shelf.deadline(options);
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
-            let lane = (key.clone(), options.fallback);
+            let (name, lane) = (Name::of(&shelf.name, key)?, (key.clone(), options.fallback));
             let joined = shelf
                 .flights
                 .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
                 .ok_or_else(overloaded)?;
-            if joined.leads {
-                shelf.store.spawn(Arc::clone(shelf).fly(lane, name.clone(), Arc::clone(&joined.flight)));
+            let hand_over = |load| shelf.store.spawn(load);
+            let landing = if joined.leads {
+                let load = Arc::clone(shelf).fly(lane, name, Arc::clone(&joined.flight));
+                timeout_at(deadline, joined.flight.drive(Box::pin(load), hand_over)).await
             } else {
                 shelf.counters.joined.add_one();
-            }
-            let Ok(landing) = timeout_at(deadline, joined.flight.landed()).await else {
+                joined.relieved.into_iter().for_each(hand_over);
+                timeout_at(deadline, joined.flight.landed()).await
+            };
+            let Ok(landing) = landing else {
                 return shelf.give_up(session, key, options, Error::timed_out("waiting for a load"));
             };
             match landing {

@@ -124,7 +124,7 @@ impl<S: Source> Fleet<S> {
             }
             tried.push(node);
         }
-        self.fall_back(need, work, departed).await
+        Box::pin(self.fall_back(need, work, departed)).await
     }
 
     async fn fall_back<W: Work<S::Conn>>(

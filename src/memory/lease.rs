@@ -1,6 +1,6 @@
 //! One load's hold of a connection, and what its answer proves.
 
-use super::connection::Connection;
+use super::connection::{Connection, Run};
 use super::network::Step;
 use super::server::{Mode, Server};
 use super::source::{Shelf, Source};
@@ -13,12 +13,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a position that was read on a connection is used for later loads.
+/// How long a position that was read is used for later loads.
 const POSITION_AGE_MAX: Duration = Duration::from_millis(5);
 
-/// A position that was read on a connection: everything at or below it is visible to all later statements there.
+/// A position that was read: everything at or below it is visible to all later statements of this run of the server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
+    run: Run,
     place: Place,
     read: Instant,
 }
@@ -43,7 +44,7 @@ pub(super) struct Confirmed {
 #[derive(Debug)]
 pub struct Lease {
     view: View,
-    known: Known,
+    place: Place,
     ask: Ask,
     shelf: Arc<Shelf>,
 }
@@ -51,19 +52,26 @@ pub struct Lease {
 impl Lease {
     /// Position first, then the timeline, then the connection is the loader's.
     pub(super) async fn open(from: &Source, node: NodeId, ask: Ask) -> Result<Self, Fault> {
-        let (connection, known) = from.connection(node).await?;
+        let connection = from.connection(node).await?;
         if ask.quiesce {
             quiesce(&connection).await?;
         }
         let good = |known: &Known| {
             let role = (known.place.origin == Origin::Primary) == ask.primary;
-            role && known.place.tag >= ask.floor && known.read.elapsed() < POSITION_AGE_MAX
+            let same = known.run == connection.run() && !connection.pooled;
+            same && role && known.place.tag >= ask.floor && known.read.elapsed() < POSITION_AGE_MAX
         };
-        let known = match known.filter(good) {
-            Some(known) => known,
-            None => Known { read: Instant::now(), place: locate(from, &connection, ask.primary).await? },
+        let known = from.shelf.known().get(&node).copied();
+        let place = match known.filter(good) {
+            Some(known) => known.place,
+            None => {
+                let read = Instant::now();
+                let place = locate(from, &connection, ask.primary).await?;
+                from.shelf.known().insert(node, Known { run: connection.run(), place, read });
+                place
+            }
         };
-        Ok(Self { view: View::new(connection, ask.deadline), known, ask, shelf: from.shelf.clone() })
+        Ok(Self { view: View::new(connection, ask.deadline), place, ask, shelf: from.shelf.clone() })
     }
 }
 
@@ -78,7 +86,7 @@ impl source::Lease for Lease {
         if let Some(fault) = self.view.fault() {
             return Err(fault);
         }
-        let Place { timeline, tag, origin } = self.known.place;
+        let Place { timeline, tag, origin } = self.place;
         let upper = match self.ask.upper {
             true => {
                 let ask = self.view.connection.ask(Step::Upper, |server| upper(server, origin));
@@ -87,7 +95,7 @@ impl source::Lease for Lease {
             false => None,
         };
         if self.view.is_clean() {
-            self.shelf.put_back(self.view.into_connection(), Some(self.known));
+            self.shelf.put_back(self.view.into_connection());
         }
         Ok(Stamp { timeline, tag, origin, upper })
     }

@@ -26,13 +26,11 @@ pub struct Source {
     pub(super) shelf: Arc<Shelf>,
 }
 
-/// A connection with the position that was read on it last.
-type Idle = (Connection, Option<Known>);
-
-/// Idle connections, and what was confirmed of each node.
+/// Idle connections, and what is known of each node.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    idle: Mutex<BTreeMap<NodeId, Vec<Idle>>>,
+    idle: Mutex<BTreeMap<NodeId, Vec<Connection>>>,
+    known: Mutex<BTreeMap<NodeId, Known>>,
     pub(super) confirmed: Mutex<BTreeMap<NodeId, Confirmed>>,
     /// By transaction without a known outcome: the run of the server that it ran on; `None` where two had the same id.
     doubtful: Mutex<BTreeMap<u64, Option<Run>>>,
@@ -58,10 +56,10 @@ impl Cluster {
 
 impl Source {
     /// An idle connection, or a new one.
-    pub(super) async fn connection(&self, node: NodeId) -> Result<(Connection, Option<Known>), Fault> {
+    pub(super) async fn connection(&self, node: NodeId) -> Result<Connection, Fault> {
         // The end of a server closes its sockets, and a pool notices that of idle connections.
         while let Some(idle) = self.shelf.pop(node) {
-            if self.cluster.look(|state| idle.0.is_alive_in(state)) {
+            if self.cluster.look(|state| idle.is_alive_in(state)) {
                 return Ok(idle);
             }
         }
@@ -70,7 +68,7 @@ impl Source {
         if theirs != self.system_identifier {
             return Err(connection.fault(FaultKind::Foreign, "the server belongs to another cluster"));
         }
-        Ok((connection, None))
+        Ok(connection)
     }
 
     /// A connection of whatever server stands behind the pooler now; the same where there is no pooler.
@@ -87,11 +85,16 @@ impl Source {
 }
 
 impl Shelf {
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Idle>>> {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Connection>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pop(&self, node: NodeId) -> Option<Idle> {
+    /// The position that was read last, by node.
+    pub(super) fn known(&self) -> MutexGuard<'_, BTreeMap<NodeId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self, node: NodeId) -> Option<Connection> {
         self.idle().get_mut(&node).and_then(Vec::pop)
     }
 
@@ -112,9 +115,9 @@ impl Shelf {
     }
 
     /// Puts a connection back. Behind a pooler there is nothing to keep.
-    pub(super) fn put_back(&self, connection: Connection, known: Option<Known>) {
+    pub(super) fn put_back(&self, connection: Connection) {
         if !connection.pooled && connection.is_usable() {
-            self.idle().entry(connection.node).or_default().push((connection, known));
+            self.idle().entry(connection.node).or_default().push(connection);
         }
     }
 }
@@ -183,7 +186,7 @@ impl source::Source for Source {
 
     async fn nudge(&self, node: NodeId) -> Result<(), Fault> {
         let nudge = self.bounded(node, async {
-            let (connection, known) = self.connection(node).await?;
+            let connection = self.connection(node).await?;
             connection.send(Step::Nudge).await?;
             let server = connection.server;
             let written = self.cluster.change(|state| {
@@ -192,7 +195,7 @@ impl source::Source for Source {
                 written
             });
             written.ok_or_else(|| connection.fault(FaultKind::WrongRole, "recovery is in progress"))?;
-            self.shelf.put_back(connection, known);
+            self.shelf.put_back(connection);
             Ok(())
         });
         nudge.await

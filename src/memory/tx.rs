@@ -20,7 +20,7 @@ pub struct Tx {
 
 impl Tx {
     pub(super) async fn begin(from: &Source, node: NodeId) -> Result<Self, Fault> {
-        let (connection, _) = from.connection(node).await?;
+        let connection = from.connection(node).await?;
         let timeline = connection.ask(Step::Begin, |server| Ok(token(server)?.timeline)).await?;
         Ok(Self { writer: Writer::new(connection), from: from.clone(), timeline })
     }
@@ -82,7 +82,7 @@ impl Tx {
         let placed = timeout_at(deadline, self.place(&connection)).await.unwrap_or_else(|_| Err(late(&name)));
         match placed {
             Ok(token) => {
-                self.from.shelf.put_back(connection, None);
+                self.from.shelf.put_back(connection);
                 Committed::Done { token }
             }
             Err(fault) => {

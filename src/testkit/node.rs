@@ -93,7 +93,7 @@ impl Node {
     /// Where a client connects: the superuser `postgres`, without a password.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port())
+        format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", self.port())
     }
 
     /// The process number of the postmaster, while it runs.

@@ -90,7 +90,7 @@ impl PgBouncer {
     /// Where a client reaches the node with this name.
     #[must_use]
     pub fn url_to(&self, node: &str) -> String {
-        format!("postgres://postgres@{}/{node}", self.address())
+        format!("postgres://postgres@{}/{node}?sslmode=disable", self.address())
     }
 
     /// Lets another node answer as the default, as a pooler does after a fail-over.

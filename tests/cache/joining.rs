@@ -2,7 +2,9 @@
 
 use crate::support::{Instance, Users, cluster};
 use futures_util::future::join_all;
-use highwater::{Fallback, ReadOptions, Session, Settings};
+use futures_util::poll;
+use highwater::{Fallback, ReadOptions, Rung, Session, Settings};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +30,30 @@ async fn a_load_outlives_the_reader_who_began_it() {
     let gone = timeout(Duration::from_millis(10), instance.get(&session, 1)).await;
     assert!(gone.is_err());
     assert_eq!(instance.name(&session, 1).await.as_deref(), Some("ada"));
+    assert_eq!(instance.loads(), 1);
+}
+
+/// As a future does that lies in a buffer whose owner waits for something else.
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_is_not_polled_any_more_holds_nobody_up() {
+    let instance = slow(50).await;
+    let session = Session::new();
+    let mut stalled = pin!(instance.get(&session, 1));
+    assert!(poll!(&mut stalled).is_pending());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(instance.name(&session, 1).await.as_deref(), Some("ada"));
+    assert!(begun.elapsed() < Duration::from_millis(100), "the load went on");
+    assert_eq!(stalled.await.value.as_deref().map(String::as_str), Some("ada"), "and tells the first reader too");
+    assert_eq!(instance.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lone_reader_leaves_behind_is_still_cached() {
+    let instance = slow(50).await;
+    let session = Session::new();
+    assert!(timeout(Duration::from_millis(10), instance.get(&session, 1)).await.is_err());
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(instance.get(&session, 1).await.rung, Rung::Local);
     assert_eq!(instance.loads(), 1);
 }
 

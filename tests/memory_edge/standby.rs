@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use highwater::memory::{Fate, Network, Step};
-use highwater::source::{Ask, FaultKind, Role, Source as _};
+use highwater::source::{Ask, FaultKind, Lease as _, Role, Source as _};
 use highwater::{Lsn, Timeline};
 
 #[tokio::test(start_paused = true)]
@@ -166,6 +166,10 @@ async fn a_position_is_kept_for_a_few_milliseconds_and_read_anew_when_more_is_as
     let (_, stamp) = on_standby(&source, 1).await;
     on_standby(&source, 1).await;
     assert_eq!(count(), 1);
+    let one = source.lease(1, ask(false)).await.unwrap();
+    let other = source.lease(1, ask(false)).await.unwrap();
+    assert_eq!((one.finish().await.unwrap(), other.finish().await.unwrap()), (stamp, stamp));
+    assert_eq!(count(), 1, "nor is it on another connection of the same run");
     let more = Lsn::new(stamp.tag.offset() + 1);
     read_with(&source, 1, Ask { floor: more, ..ask(false) }).await.unwrap();
     assert_eq!(count(), 2);

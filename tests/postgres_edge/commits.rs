@@ -78,7 +78,7 @@ async fn a_statement_that_was_given_up_rolls_back() -> Result {
 }
 
 async fn through(proxy: &Proxy) -> Result<Postgres> {
-    let url = format!("{}?sslmode=disable", proxy.postgres_url());
+    let url = proxy.postgres_url();
     let source = Postgres::builder().node(PostgresNode::new(url)).build()?;
     source.probe(PRIMARY).await?;
     Ok(source)

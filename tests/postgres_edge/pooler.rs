@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::types::Type;
 
 async fn pooled(pooler: &PgBouncer, names: &[&str]) -> Result<Postgres> {
-    let node = |name: &&str| PostgresNode::new(format!("{}?sslmode=disable", pooler.url_to(name))).pooled(true);
+    let node = |name: &&str| PostgresNode::new(pooler.url_to(name)).pooled(true);
     Ok(names.iter().map(node).fold(Postgres::builder().pool_size(8), |builder, node| builder.node(node)).build()?)
 }
 
@@ -77,7 +77,7 @@ async fn a_pooler_that_changes_its_server_is_noticed() -> Result {
 async fn an_undeclared_pooler_is_named() -> Result {
     let cluster = cluster(0).await?;
     let pooler = PgBouncer::start(&[cluster.primary()]).await?;
-    let url = format!("{}?sslmode=disable", pooler.url_to("primary"));
+    let url = pooler.url_to("primary");
     let source = Arc::new(Postgres::builder().node(url).build()?);
     let mut named = 0;
     for _ in 0..20 {

@@ -70,6 +70,27 @@ async fn a_known_position_is_used_again_while_young_and_high_enough() -> Result 
 }
 
 #[tokio::test]
+async fn a_known_position_serves_every_connection_of_the_same_run() -> Result {
+    let cluster = cluster(0).await?;
+    let source = builder(&cluster).pool_size(2).build()?;
+    let client = cluster.primary().connect().await?;
+    let mut same = 0;
+    for _ in 0..50 {
+        let one = source.lease(PRIMARY, anew(true)).await?;
+        one.conn().query("select v from t where id = 1", &[]).await?;
+        client.batch_execute("update t set v = v").await?;
+        // On another connection, while the first is still held.
+        let (_, other) = load(&source, PRIMARY, ask(true)).await?;
+        let one = one.finish().await?;
+        assert!(other.tag >= one.tag);
+        same += u32::from(other.tag == one.tag);
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(same > 5, "{same} of 50: the second connection reads a position of its own");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_standby_is_not_the_primary() -> Result {
     let cluster = cluster(1).await?;
     let source = source(&cluster).await?;

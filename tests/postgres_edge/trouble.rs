@@ -72,7 +72,7 @@ async fn a_silent_network_costs_no_more_than_the_connect_timeout() -> Result {
     let cluster = cluster(0).await?;
     let proxy = Proxy::start(cluster.primary().address()).await?;
     proxy.blackhole();
-    let url = format!("{}?sslmode=disable", proxy.postgres_url());
+    let url = proxy.postgres_url();
     let source = Postgres::builder().node(url).connect_timeout(Duration::from_millis(200)).build()?;
     let begun = Instant::now();
     let fault = source.lease(PRIMARY, ask(true)).await.unwrap_err();

@@ -1,6 +1,6 @@
 //! Commits whose answer is lost.
 
-use crate::support::{Instance, Result, cluster, over, over_nodes, plain, put, run, until};
+use crate::support::{Instance, Result, cluster, over, over_nodes, put, run, until};
 use highwater::source::Outcome;
 use highwater::testkit::{Cluster, Proxy, RedisServer};
 use highwater::{Rung, Session, Unknown, WriteError};
@@ -19,7 +19,7 @@ struct Scene {
 async fn scene() -> Result<Scene> {
     let (cluster, redis) = (cluster(1).await?, RedisServer::start().await?);
     let proxy = Proxy::start(cluster.primary().address()).await?;
-    let builder = over_nodes(cluster.replicas()).primary(plain(&proxy.postgres_url()));
+    let builder = over_nodes(cluster.replicas()).primary(proxy.postgres_url());
     let one = Instance::sharing(builder, &redis).await?;
     let two = Instance::sharing(over(&cluster), &redis).await?;
     Ok(Scene { cluster, proxy, one, two, _redis: redis })

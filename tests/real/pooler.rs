@@ -1,6 +1,7 @@
 //! PgBouncer in transaction mode in front of a replica.
 
-use crate::support::{Instance, Result, Rows, cluster, over_nodes, plain, run, until};
+use crate::support::{Instance, Result, Rows, cluster, over_nodes, run, until};
+use highwater::PostgresNode;
 use highwater::testkit::{Cluster, PgBouncer};
 use highwater::{Rung, Session};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// One that reads from a direct primary and, through the pooler, from whatever node that leads to; and one that writes.
 /// They share nothing but sessions, so that only these tell the reader of a write.
 async fn instances(cluster: &Cluster, pooler: &PgBouncer) -> Result<(Instance, Instance)> {
-    let builder = over_nodes([cluster.primary()]).replica(plain(&pooler.url()).pooled(true));
+    let builder = over_nodes([cluster.primary()]).replica(PostgresNode::new(pooler.url()).pooled(true));
     let reader = Instance::new(builder, Rows { typed: true, ..Rows::default() }, false).await?;
     Ok((reader, Instance::alone(over_nodes([cluster.primary()])).await?))
 }

@@ -1,6 +1,6 @@
 //! Configurations and requests that cannot work: each error names the thing and the remedy.
 
-use crate::support::{Instance, Result, Rows, cluster, over, over_nodes, plain, put, run, told};
+use crate::support::{Instance, Result, Rows, cluster, over, over_nodes, put, run, told};
 use highwater::testkit::{Cluster, Node, RedisServer};
 use highwater::{
     Error, HighwaterBuilder, KEYS_MAX, PostgresNode, ReadOptions, Repository, Retraction, Rung, Session, Settings,
@@ -66,17 +66,18 @@ fn servers_that_do_not_belong() -> Result {
     run(async {
         let ours = cluster(1).await?;
         let theirs = Cluster::builder().fresh_identity().replicas(1).start().await?;
-        refused(over(&ours).replica(plain(&theirs.primary().url())), &["belongs to cluster", "check the URLs"]).await?;
-        refused(over(&ours).replica(plain(&theirs.replica(0).url())), &["cluster", "check the URLs"]).await?;
+        refused(over(&ours).replica(theirs.primary().url()), &["belongs to cluster", "check the URLs"]).await?;
+        refused(over(&ours).replica(theirs.replica(0).url()), &["cluster", "check the URLs"]).await?;
         // A copy of the same cluster that takes writes of its own.
         let twin = Cluster::start(0).await?;
         let words = ["both take writes on timeline 1", "in recovery"];
-        refused(over(&ours).replica(plain(&twin.primary().url())), &words).await?;
+        refused(over(&ours).replica(twin.primary().url()), &words).await?;
         let begun = Instant::now();
         let error = over_nodes(ours.replicas()).connect().await.unwrap_err();
         println!("{error}");
         assert!(error.is_unavailable() && error.to_string().contains("is in recovery"), "{error}");
-        let error = highwater::Highwater::builder().primary(plain("postgres://app@127.0.0.1:1/db")).connect().await;
+        let error =
+            highwater::Highwater::builder().primary("postgres://app@127.0.0.1:1/db?sslmode=disable").connect().await;
         assert!(error.as_ref().is_err_and(Error::is_unavailable), "{error:?}");
         // Each was given the ten seconds that a primary has to appear.
         assert!(begun.elapsed() < Duration::from_secs(24), "{:?}", begun.elapsed());
@@ -102,8 +103,8 @@ fn users_without_the_rights() -> Result {
         let both = |user| over_nodes([]).primary(as_role(primary, user)).replica(as_role(replica, user));
         refused(both("nobody"), &["28"]).await?;
         refused(both("shut"), &["28"]).await?;
-        let nowhere = format!("postgres://postgres@{}/nosuch", primary.address());
-        refused(over_nodes([]).primary(plain(&nowhere)), &["3D000", "nosuch"]).await?;
+        let nowhere = format!("postgres://postgres@{}/nosuch?sslmode=disable", primary.address());
+        refused(over_nodes([]).primary(nowhere), &["3D000", "nosuch"]).await?;
         refused(both("app"), &["GRANT pg_read_all_stats"]).await?;
         primary.execute("grant pg_read_all_stats to app").await?;
         cluster.wait_for_catchup().await?;

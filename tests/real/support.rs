@@ -3,9 +3,7 @@
 use highwater::source::postgres::QueryError;
 use highwater::source::postgres::types::Type;
 use highwater::testkit::{Cluster, Node, RedisServer};
-use highwater::{
-    BusState, Cache, Highwater, HighwaterBuilder, PostgresNode, Read, Receipt, Repository, Routed, Session, Tx,
-};
+use highwater::{BusState, Cache, Highwater, HighwaterBuilder, Read, Receipt, Repository, Routed, Session, Tx};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
@@ -101,17 +99,12 @@ pub(crate) async fn prepared(cluster: Cluster) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// The servers of a test have no certificates.
-pub(crate) fn plain(url: &str) -> PostgresNode {
-    PostgresNode::new(format!("{url}?sslmode=disable"))
-}
-
 pub(crate) fn over(cluster: &Cluster) -> HighwaterBuilder {
     over_nodes(cluster.nodes())
 }
 
 pub(crate) fn over_nodes<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> HighwaterBuilder {
-    nodes.into_iter().fold(Highwater::builder(), |builder, node| builder.replica(plain(&node.url())))
+    nodes.into_iter().fold(Highwater::builder(), |builder, node| builder.replica(node.url()))
 }
 
 /// One instance: a store and its cache of `rows`.

@@ -200,6 +200,7 @@ impl PostgresBuilder {
             pool: pool.map_err(|cause| Error::configuration_because("the pool cannot be built", cause))?,
             operation_timeout: self.operation_timeout,
             cluster: Arc::clone(cluster),
+            known: Mutex::new(None),
             confirmed: Mutex::new(None),
             side: tokio::sync::Mutex::new(None),
             switches: Mutex::new(BTreeMap::new()),

@@ -36,14 +36,15 @@ impl Dial {
 pub(super) struct Dialer(pub(super) Arc<Dial>);
 
 impl Manager for Dialer {
-    type Type = Link;
+    /// Boxed: a borrowed connection is moved through every future of a load, and each keeps room for it.
+    type Type = Box<Link>;
     type Error = Fault;
 
-    async fn create(&self) -> Result<Link, Fault> {
-        self.0.connect().await
+    async fn create(&self) -> Result<Box<Link>, Fault> {
+        self.0.connect().await.map(Box::new)
     }
 
-    async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Fault> {
+    async fn recycle(&self, link: &mut Box<Link>, _: &Metrics) -> RecycleResult<Fault> {
         if link.is_idle() && !link.client.is_closed() {
             Ok(())
         } else {

@@ -116,7 +116,7 @@ impl Lease for PostgresLease {
         let upper = match routed.upper() {
             // Behind a pooler each statement brought its own.
             Some(upper) => Some(upper),
-            None if routed.ask.upper => Some(self.read_upper(place).await?),
+            None if routed.ask.upper => Some(Box::pin(self.read_upper(place)).await?),
             None => None,
         };
         Ok(Stamp { timeline: place.timeline, tag: place.tag, origin: place.origin, upper })

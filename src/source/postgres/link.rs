@@ -5,7 +5,7 @@ use super::dial::Dial;
 use super::encryption::Encryption;
 use super::lock;
 use super::sqlstate::{self, Author};
-use super::standing::{self, Place, Run};
+use super::standing::{self, Run};
 use crate::{Timeline, WalLayout};
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{join, join_all};
@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use tokio_postgres::{Error, Row, Statement};
 
 /// The oldest release whose functions and views are used as they are.
@@ -39,9 +38,6 @@ pub(super) struct Link {
     pub(super) version: i32,
     /// In recovery when last seen. A primary's connection does not outlive its becoming a standby.
     standby: AtomicBool,
-    /// The newest position read, and when it was asked for. A server's position falls back only over a restart, which
-    /// ends the connection, so it stays a valid tag for every later statement.
-    known: Mutex<Option<(Place, Instant)>>,
     /// Whether this very connection has seen the server in recovery, and on which timeline it last did.
     seen_standby: Mutex<Option<Option<Timeline>>>,
     /// Exchanges with the server that did not come to a clean end: begun, given up, or broken off. Only at zero may
@@ -101,7 +97,6 @@ impl Link {
             version,
             seen_standby: Mutex::new(None),
             standby: AtomicBool::new(facts.try_get(6).map_err(fault)?),
-            known: Mutex::new(None),
             open: AtomicU32::new(0),
             severed: AtomicBool::new(false),
             task: abort,
@@ -138,14 +133,9 @@ impl Link {
         self.standby.load(Ordering::Relaxed)
     }
 
-    /// The newest position read on this connection, and when.
-    pub(super) fn known(&self) -> Option<(Place, Instant)> {
-        *lock(&self.known)
-    }
-
-    pub(super) fn learn(&self, place: Place, standby: bool, asked: Instant) {
+    /// The server was just seen in recovery, or out of it.
+    pub(super) fn saw(&self, standby: bool) {
         self.standby.store(standby, Ordering::Relaxed);
-        *lock(&self.known) = Some((place, asked));
     }
 
     pub(super) fn remember_standby(&self, timeline: Option<Timeline>) {

@@ -14,14 +14,9 @@ use futures_util::future::{OptionFuture, join, join5};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 use tokio_postgres::{Error, Row};
-
-/// A position younger than this need not be read again. Reading it with every fill costs 25 to 40 % of a saturated
-/// server's throughput, and an older one only makes a tag lower.
-const POSITION_LIFE: Duration = Duration::from_millis(5);
 
 /// A connection to one server for the length of one load.
 ///
@@ -47,12 +42,7 @@ struct Seen {
 
 impl Routed {
     pub(super) fn new(held: Held, node: Arc<Node>, ask: Ask) -> Self {
-        // A position known from an earlier load precedes every statement of this one.
-        let young = |asked: Instant| asked.elapsed() <= POSITION_LIFE;
-        let place = held
-            .known()
-            .filter(|(place, asked)| !held.is_pooled() && young(*asked) && place.tag >= ask.floor && fits(place, &ask))
-            .map(|(place, _)| place);
+        let place = node.known(&held).filter(|place| place.tag >= ask.floor && fits(place, &ask));
         Self { held, node, ask, seen: Mutex::new(Seen { place, ..Seen::default() }) }
     }
 

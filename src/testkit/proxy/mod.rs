@@ -66,7 +66,7 @@ impl Proxy {
     /// The URL of a PostgreSQL [`Node`](crate::testkit::Node) behind this proxy.
     #[must_use]
     pub fn postgres_url(&self) -> String {
-        format!("postgres://postgres@{}/postgres", self.address())
+        format!("postgres://postgres@{}/postgres?sslmode=disable", self.address())
     }
 
     /// The URL of a Redis without a password behind this proxy.
