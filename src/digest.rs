@@ -74,14 +74,33 @@ pub(crate) fn canonical<K: Serialize>(cache: &str, key: &K) -> Result<Vec<u8>, E
     let mut bytes = Vec::with_capacity(cache.len() + 18);
     bytes.extend_from_slice(&(cache.len() as u16).to_be_bytes());
     bytes.extend_from_slice(cache.as_bytes());
-    let start = bytes.len();
-    bincode::serde::encode_into_std_write(key, &mut bytes, bincode::config::standard())
+    let mut writer = KeyWriter { bytes, length: 0 };
+    bincode::serde::encode_into_std_write(key, &mut writer, bincode::config::standard())
         .map_err(|cause| Error::key_unserializable(cache, cause))?;
-    let length = bytes.len() - start;
-    if length > KEY_BYTES_MAX {
-        return Err(Error::key_too_long(cache, length));
+    if writer.length > KEY_BYTES_MAX {
+        return Err(Error::key_too_long(cache, writer.length));
     }
-    Ok(bytes)
+    Ok(writer.bytes)
+}
+
+/// Keeps what a key may have, and only counts what is written beyond.
+struct KeyWriter {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl std::io::Write for KeyWriter {
+    fn write(&mut self, written: &[u8]) -> std::io::Result<usize> {
+        self.length += written.len();
+        if self.length <= KEY_BYTES_MAX {
+            self.bytes.extend_from_slice(written);
+        }
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +122,7 @@ mod tests {
     #[test]
     fn a_long_key_is_refused_by_name() {
         let error = canonical("users", &"x".repeat(2_000)).unwrap_err();
-        assert!(error.to_string().contains("users"), "{error}");
+        assert!(error.to_string().contains("users") && error.to_string().contains("2003 bytes"), "{error}");
     }
 
     proptest! {

@@ -94,6 +94,9 @@ mod error;
 mod fleet;
 mod flight;
 mod freshness;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod highwater;
 mod history;
 pub mod ledger;

@@ -60,7 +60,8 @@ impl CodecError {
     }
 }
 
-/// The default codec: bincode's standard form, of at most `BYTES_MAX` bytes (1 MiB by default).
+/// The default codec: bincode's standard form, of at most `BYTES_MAX` bytes (1 MiB by default) with each number and length
+/// counted at its full width, since that is how the decoder counts. What is larger is not shared.
 ///
 /// The limit is not only for size. A length in this format is part of the bytes, and without a limit nine of them make
 /// the decoder allocate gigabytes.
@@ -72,13 +73,22 @@ impl CodecError {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bincode<const BYTES_MAX: usize = { 1 << 20 }>;
 
+/// The full width of the widest number, which may have been written in one byte.
+const WIDTH_MAX: usize = 16;
+
 impl<const BYTES_MAX: usize> Codec for Bincode<BYTES_MAX> {
     const NAME: &'static str = "bincode 2 standard";
 
     fn encode<V: Serialize>(&self, value: &V) -> Result<Vec<u8>, CodecError> {
         let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(CodecError::new)?;
-        if bytes.len() > BYTES_MAX {
-            return Err(CodecError::new(format!("the value has {} bytes, and the limit is {BYTES_MAX}", bytes.len())));
+        let mut counted = bytes.len();
+        if counted > BYTES_MAX / WIDTH_MAX {
+            let wide = bincode::config::standard().with_fixed_int_encoding();
+            counted =
+                bincode::serde::encode_into_std_write(value, &mut std::io::sink(), wide).map_err(CodecError::new)?;
+        }
+        if counted > BYTES_MAX {
+            return Err(CodecError::new(format!("the value counts {counted} bytes, and the limit is {BYTES_MAX}")));
         }
         Ok(bytes)
     }
@@ -114,10 +124,22 @@ mod tests {
 
     #[test]
     fn the_limit_holds_both_ways() {
-        let small = Bincode::<8>;
-        assert!(small.encode(&[1_u8; 4].as_slice()).is_ok());
+        let small = Bincode::<16>;
+        assert!(small.encode(&[1_u8; 8].as_slice()).is_ok());
         assert!(small.encode(&[1_u8; 9].as_slice()).is_err());
         assert!(small.decode::<String>(&CODEC.encode(&"123456789").unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_decoded_is_not_encoded() {
+        let small = Bincode::<64>;
+        for count in 0..64 {
+            let numbers = vec![1_u64; count];
+            if let Ok(bytes) = small.encode(&numbers) {
+                assert_eq!(small.decode::<Vec<u64>>(&bytes).expect("it was encoded"), numbers);
+            }
+        }
+        assert!(small.encode(&vec![1_u64; 7]).is_ok() && small.encode(&vec![1_u64; 8]).is_err());
     }
 
     #[test]
@@ -130,6 +152,14 @@ mod tests {
         fn what_is_encoded_decodes(value: (u64, String, Option<Vec<i32>>, Vec<String>)) {
             let bytes = CODEC.encode(&value).unwrap();
             prop_assert_eq!(CODEC.decode::<(u64, String, Option<Vec<i32>>, Vec<String>)>(&bytes).unwrap(), value);
+        }
+
+        #[test]
+        fn what_is_encoded_at_the_limit_decodes(value: (Vec<u128>, Option<char>, Vec<Result<i16, bool>>, String, f32)) {
+            if let Ok(bytes) = Bincode::<200>.encode(&value) {
+                let decoded = Bincode::<200>.decode::<(Vec<u128>, Option<char>, Vec<Result<i16, bool>>, String, f32)>(&bytes);
+                prop_assert_eq!(CODEC.encode(&decoded.unwrap()).unwrap(), bytes);
+            }
         }
 
         #[test]

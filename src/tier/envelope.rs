@@ -72,7 +72,7 @@ pub(crate) struct Contents<'a> {
 /// write to the Redis server is trusted with what it answers.
 const SEAL_KEY: [u8; 16] = *b"highwater seal 1";
 
-fn seal_of(history: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
+pub(crate) fn seal_of(history: u64, bytes: &[u8]) -> [u8; SEAL_BYTES] {
     let mut hasher = SipHasher24::new_with_key(&SEAL_KEY);
     hasher.write(&history.to_be_bytes());
     hasher.write(bytes);

@@ -53,6 +53,11 @@ impl<V, C: Codec> Packing<V, C> {
         hasher.write(&schema.to_be_bytes());
         Self { codec, fingerprint: hasher.finish(), limits, value: PhantomData }
     }
+
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
 }
 
 impl<V: Serialize + DeserializeOwned, C: Codec> Packer<V> for Packing<V, C> {
