@@ -69,13 +69,15 @@ impl<S: Source> StoreBuilder<S> {
         self
     }
 
-    /// Puts a shared tier behind the in-process one, for caches that share.
+    /// Puts a shared tier behind the in-process one, for caches that share: [`RedisTier`](crate::tier::RedisTier) or
+    /// [`memory::Shared`](crate::memory::Shared). It needs a [`ledger`](Self::ledger) over the same server.
     pub fn shared_tier<T: SharedTier>(mut self, tier: T) -> Self {
         self.shared = Some(Arc::new(tier));
         self
     }
 
-    /// Tells retractions to other instances, and hears theirs, through this log.
+    /// Tells retractions to other instances, and hears theirs, through this log:
+    /// [`RedisLedger`](crate::ledger::RedisLedger) or [`memory::Shared`](crate::memory::Shared).
     pub fn ledger<L: Ledger>(mut self, ledger: L) -> Self {
         self.join_bus = Some(Box::new(|fleet, seed| {
             let ledger = Arc::new(ledger);

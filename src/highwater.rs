@@ -133,6 +133,10 @@ impl<S: Source> Highwater<S> {
 
     /// Ends the background tasks and waits for loads and commits that are under way. Reads and writes fail afterwards.
     ///
+    /// Retractions that Redis has not taken yet are tried once more, for at most a second; what it does not take then is
+    /// counted as [`retractions_dropped`](crate::StoreCounts::retractions_dropped), told in the log, and left to the
+    /// entries' time to live.
+    ///
     /// # Cancel safety
     ///
     /// May be dropped and called again; the tasks end all the same.

@@ -107,6 +107,7 @@ mod position;
 mod redis_link;
 mod repository;
 mod retraction;
+mod sealed;
 mod session;
 mod settings;
 pub mod source;

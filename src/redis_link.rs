@@ -7,6 +7,7 @@
 mod connect;
 mod script;
 mod settings;
+mod url;
 
 pub(crate) use connect::misconfigured;
 pub(crate) use script::{Call, Lua};

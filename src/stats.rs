@@ -109,7 +109,8 @@ counters! {
         retractions_told,
         /// Retractions that the shared log did not take at first; they are told again in the background.
         retractions_deferred,
-        /// Retractions that were never told: the retry queue was full, or the entries' time to live had passed.
+        /// Retractions that were never told: the retry queue was full, the entries' time to live had passed, or the
+        /// store was closed and Redis did not take them at the last try either.
         retractions_dropped,
         /// Retractions heard and applied, from all instances: what this one told comes back to it too.
         retractions_heard,

@@ -75,7 +75,7 @@ impl<S: Source> Store<S> {
             self.tasks.spawn_forever(Arc::clone(&self.fleet).watch(node));
         }
         if let Some(announcer) = &self.announcer {
-            self.tasks.spawn_forever(Arc::clone(announcer).run());
+            self.tasks.spawn(Arc::clone(announcer).run(self.tasks.closing()));
         }
     }
 

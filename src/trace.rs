@@ -60,6 +60,8 @@ events! {
     debug retraction_elsewhere(position: Position => display(position)) "retraction of another timeline";
     /// The log did not take a retraction; it is told again.
     debug retraction_deferred(error: &dyn Display => display(error)) "retraction deferred";
+    /// The store was closed with retractions that the log has not taken: what they would have reached lives on.
+    warn retractions_dropped(count: u64 => count) "retractions were never told";
     /// The shared tier cost a miss or an offer.
     debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
     /// Nobody knows what became of a transaction.

@@ -2,6 +2,10 @@
 #![cfg(feature = "testkit")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+#[path = "testkit/cancelled.rs"]
+mod cancelled;
+#[path = "common/dropped.rs"]
+mod dropped;
 #[path = "testkit/postgres.rs"]
 mod postgres;
 #[path = "testkit/proxy.rs"]

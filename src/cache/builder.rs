@@ -35,6 +35,9 @@ pub struct CacheBuilder<R: Repository<S::Conn>, S: Source = Postgres> {
 /// Makes the packer once the schema number is known.
 type MakePacker<V> = Box<dyn FnOnce(u32) -> Arc<dyn Packer<V>>>;
 
+/// The shortest life that may be asked for.
+const LIFE_MIN: Duration = Duration::from_millis(1);
+
 /// The longest life that may be asked for. It bounds how long retractions must be remembered.
 const LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -54,7 +57,8 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         }
     }
 
-    /// How much the in-process tier holds: entries, or what the weigher counts. Defaults to 10,000.
+    /// How much the in-process tier holds: entries, or what the weigher counts. An entry whose life is over counts until
+    /// it is replaced or evicted, or until the longest life in the cache has passed. Defaults to 10,000.
     pub fn max_capacity(mut self, capacity: u64) -> Self {
         self.capacity = capacity;
         self
@@ -73,7 +77,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         self
     }
 
-    /// The same for rows known to be absent. Defaults to a tenth of the time to live.
+    /// The same for rows known to be absent. Defaults to a tenth of the time to live, at least 1 ms.
     pub fn absent_time_to_live(mut self, life: Duration) -> Self {
         self.absent_time_to_live = Some(life);
         self
@@ -125,9 +129,11 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         if capacity == 0 {
             return refuse("max_capacity is zero; give it room for at least one entry".to_owned());
         }
-        let absent = self.absent_time_to_live.unwrap_or(time_to_live / 10);
+        // Not below the least life, of which nobody has said anything.
+        let tenth = (time_to_live / 10).max(LIFE_MIN.min(time_to_live));
+        let absent = self.absent_time_to_live.unwrap_or(tenth);
         for (setting, life) in [("time_to_live", time_to_live), ("absent_time_to_live", absent)] {
-            if life < Duration::from_millis(1) || life > LIFE_MAX {
+            if life < LIFE_MIN || life > LIFE_MAX {
                 return refuse(format!("{setting} is {life:?}; it must lie between 1 ms and 30 days"));
             }
         }

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// The part of a ledger that writers need, as an object.
 trait Retract: Send + Sync {
@@ -28,9 +29,17 @@ pub(crate) struct Announcer {
     ledger: Box<dyn Retract>,
     epochs: Arc<Epochs>,
     counters: Arc<StoreCounters>,
-    deferred: Mutex<VecDeque<Deferred>>,
+    queue: Mutex<Queue>,
     deferred_max: usize,
     news: Notify,
+}
+
+/// What is to be told again, oldest first.
+#[derive(Default)]
+struct Queue {
+    deferred: VecDeque<Arc<Deferred>>,
+    /// The store was closed: nobody tells anything again.
+    ended: bool,
 }
 
 /// A retraction to be told again.
@@ -45,6 +54,9 @@ struct Deferred {
 /// How long the log is left alone after it did not take a retraction.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long the last try may take, after the store was closed.
+const LAST_TRY_TIME_MAX: Duration = Duration::from_secs(1);
+
 impl Announcer {
     pub(crate) fn new<L: Ledger>(
         ledger: Arc<L>,
@@ -52,12 +64,13 @@ impl Announcer {
         counters: Arc<StoreCounters>,
         deferred_max: usize,
     ) -> Self {
-        let (deferred, news) = (Mutex::default(), Notify::new());
-        Self { ledger: Box::new(ledger), epochs, counters, deferred, deferred_max, news }
+        let (queue, news) = (Mutex::default(), Notify::new());
+        Self { ledger: Box::new(ledger), epochs, counters, queue, deferred_max, news }
     }
 
     /// Tells a retraction of any size, and returns whether all of it was taken now. What was not is told again in the
-    /// background until `keep` has passed. Dropped, what was not told yet is lost: call it in a task of its own.
+    /// background until `keep` has passed or the store is closed. Dropped, what was not told yet is lost: call it in a
+    /// task of its own.
     pub(crate) async fn tell(&self, notice: Notice, keep: Duration) -> bool {
         let mut taken = true;
         for part in message::split(&notice) {
@@ -76,46 +89,86 @@ impl Announcer {
 
     fn defer(&self, deferred: Deferred) {
         let mut queue = self.lock();
-        if queue.len() >= self.deferred_max {
-            queue.pop_front();
+        if queue.ended {
+            drop(queue);
+            return self.drop_last(1);
+        }
+        if queue.deferred.len() >= self.deferred_max {
+            queue.deferred.pop_front();
             self.counters.retractions_dropped.add_one();
         }
-        queue.push_back(deferred);
+        queue.deferred.push_back(Arc::new(deferred));
         drop(queue);
         self.news.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Deferred>> {
-        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells again what was deferred, oldest first, for ever.
-    pub(crate) async fn run(self: Arc<Self>) {
+    /// Tells again what was deferred, oldest first, until `closing` is cancelled; then all of it once more, for a short
+    /// time, and counts what is left.
+    pub(crate) async fn run(self: Arc<Self>, closing: CancellationToken) {
+        closing.run_until_cancelled(self.tell_again()).await;
+        let until = Instant::now() + LAST_TRY_TIME_MAX;
+        while let Some(deferred) = self.oldest() {
+            match timeout_at(until, self.retell(&deferred)).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => break,
+            }
+        }
+        let mut queue = self.lock();
+        queue.ended = true;
+        let left = std::mem::take(&mut queue.deferred).len();
+        drop(queue);
+        self.drop_last(left as u64);
+    }
+
+    async fn tell_again(&self) {
         loop {
-            let Some(deferred) = self.take() else {
+            let Some(deferred) = self.oldest() else {
                 self.news.notified().await;
                 continue;
             };
-            if self.ledger.retract(&deferred.notice, deferred.keep).await.is_ok() {
-                self.counters.retractions_told.add_one();
-            } else {
-                // Back to the front: newer ones of the same key would only repeat it.
-                self.lock().push_front(deferred);
+            if !self.retell(&deferred).await {
                 sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    /// The oldest retraction that still matters.
-    fn take(&self) -> Option<Deferred> {
+    /// Tells one again, and takes it out of the queue if the log took it. Dropped, it stays there.
+    async fn retell(&self, deferred: &Arc<Deferred>) -> bool {
+        if self.ledger.retract(&deferred.notice, deferred.keep).await.is_err() {
+            return false;
+        }
+        self.counters.retractions_told.add_one();
+        let mut queue = self.lock();
+        // Unless the queue was full meanwhile, and it had to go.
+        if queue.deferred.front().is_some_and(|oldest| Arc::ptr_eq(oldest, deferred)) {
+            queue.deferred.pop_front();
+        }
+        true
+    }
+
+    /// The oldest retraction that still matters. It stays in the queue.
+    fn oldest(&self) -> Option<Arc<Deferred>> {
         let timeline = self.epochs.current().history.timeline();
         let mut queue = self.lock();
-        while let Some(deferred) = queue.pop_front() {
-            if deferred.until > Instant::now() && deferred.notice.position.timeline == timeline {
-                return Some(deferred);
+        while let Some(oldest) = queue.deferred.front() {
+            if oldest.until > Instant::now() && oldest.notice.position.timeline == timeline {
+                return Some(Arc::clone(oldest));
             }
+            queue.deferred.pop_front();
             self.counters.retractions_dropped.add_one();
         }
         None
+    }
+
+    /// Counts what was still to be told when the store was closed.
+    fn drop_last(&self, count: u64) {
+        if count > 0 {
+            self.counters.retractions_dropped.add(count);
+            trace::retractions_dropped(count);
+        }
     }
 }

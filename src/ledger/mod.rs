@@ -9,6 +9,7 @@ mod redis;
 
 use crate::Position;
 use crate::digest::Digest;
+use crate::sealed::Sealed;
 use crate::tier::TierError;
 use std::future::Future;
 use std::time::Duration;
@@ -38,11 +39,14 @@ pub struct Beat {
     pub generation: u64,
 }
 
-/// The log of retractions that instances share.
+/// The log of retractions that instances share: [`RedisLedger`], or in memory [`Shared`](crate::memory::Shared).
+///
+/// Sealed: an adapter writes messages and markers in a form that this crate keeps to itself, and that instances of
+/// several releases have to agree on.
 ///
 /// The adapter only carries bytes and runs scripts; whether the bus is live, whether a message is missing and what that
 /// means is decided above it. Every operation is bounded in time by the adapter.
-pub trait Ledger: Send + Sync + 'static {
+pub trait Ledger: Sealed + Send + Sync + 'static {
     /// What [`subscribe`](Self::subscribe) returns.
     type Subscription: Subscription;
 
@@ -58,8 +62,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn subscribe(&self) -> impl Future<Output = Result<Self::Subscription, TierError>> + Send;
 }
 
-/// One open subscription.
-pub trait Subscription: Send + 'static {
+/// One open subscription. Sealed, as [`Ledger`] is.
+pub trait Subscription: Sealed + Send + 'static {
     /// The next message, undecoded; `None` once the subscription has ended for whatever reason. May be dropped at any
     /// await without losing a message.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>> + Send;

@@ -3,6 +3,7 @@
 use super::{Beat, Ledger, Notice, Subscription, message};
 use crate::Error;
 use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use crate::sealed::Sealed;
 use crate::tier::redis::{entry_name, life_ms};
 use crate::tier::{Address, TierError, envelope};
 use futures_util::StreamExt;
@@ -48,7 +49,9 @@ impl RedisLedger {
     ///
     /// [`Error::is_configuration`] where the Redis user lacks a right, or where the name of the log's record is taken.
     pub async fn open(link: RedisLink) -> Result<Self, Error> {
-        let (record, channel) = (format!("{}:log", link.namespace()), format!("{}:bus", link.namespace()));
+        let (namespace, database) = (link.namespace(), link.dial().database());
+        // A channel is heard in all numbered databases, and the log's record lies in one.
+        let (record, channel) = (format!("{namespace}:log"), format!("{namespace}:bus:{database}"));
         let ledger = Self { link, record, channel, scripts: Arc::new(Scripts::new()) };
         let (candidate, body) = (candidate(), message::heartbeat(rand::random()));
         let nowhere = Address { history: 0, key: crate::Digest::from_bytes([0; 16]) };
@@ -95,6 +98,10 @@ impl RedisLedger {
 fn candidate() -> [u8; 8] {
     rand::random::<u64>().to_be_bytes()
 }
+
+impl Sealed for RedisLedger {}
+
+impl Sealed for RedisSubscription {}
 
 impl Ledger for RedisLedger {
     type Subscription = RedisSubscription;

@@ -59,7 +59,8 @@ impl Connection {
         if self.cut.load(Ordering::Relaxed) { Err(self.broken()) } else { Ok(()) }
     }
 
-    /// Sends a question and reads the server's answer as of the moment when it arrives.
+    /// Sends a question, lets the server answer it as of the moment when it arrives there, and lets the answer travel
+    /// back, be it an error.
     pub(super) async fn ask<T>(
         &self,
         step: Step,
@@ -68,6 +69,7 @@ impl Connection {
         self.send(step).await?;
         let (server, name) = (self.server, self.cluster.name(self.node));
         let read = self.cluster.look(|state| read(state.server(server)));
+        self.travel(Step::Answer).await?;
         read.map_err(|kind| Fault::new(kind, name, explain(kind)))
     }
 

@@ -115,7 +115,8 @@ async fn quiesce(connection: &Connection) -> Result<(), Fault> {
         let primary = state.server(connection.server).primary()?;
         before.iter().all(|xid| !primary.running.contains_key(xid)).then_some(Ok(()))
     });
-    over.await
+    over.await?;
+    connection.travel(Step::Answer).await
 }
 
 /// Reads the position and then the timeline. In the other order a standby could move to a new timeline in between, and

@@ -19,7 +19,7 @@ pub enum Step {
     Quiesce,
     /// A statement of the loader or of a writer arrives.
     Statement,
-    /// The answer to a statement comes back.
+    /// The answer to a statement or to a question comes back. What it tells was so when it set out.
     Answer,
     /// The server is asked for an upper bound of what it showed.
     Upper,

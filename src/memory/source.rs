@@ -194,6 +194,7 @@ impl source::Source for Source {
                 state.flush_all(server);
                 written
             });
+            connection.travel(Step::Answer).await?;
             written.ok_or_else(|| connection.fault(FaultKind::WrongRole, "recovery is in progress"))?;
             self.shelf.put_back(connection);
             Ok(())

@@ -1,13 +1,11 @@
 //! Opening connections, and telling what waiting mends from what it does not.
 
 use super::RedisSettings;
+use super::url::{ONE_SERVER, client};
 use crate::Error;
 use crate::tier::TierError;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, Value,
-};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -15,18 +13,24 @@ use tokio::time::timeout;
 /// Where to connect to, checked.
 pub(crate) struct Dial {
     client: Client,
+    database: i64,
     settings: RedisSettings,
 }
 
 impl Dial {
     pub(super) fn new(settings: RedisSettings) -> Result<Self, Error> {
         settings.check()?;
-        let client = client(&settings)?;
-        Ok(Self { client, settings })
+        let (client, database) = client(&settings)?;
+        Ok(Self { client, database, settings })
     }
 
     pub(crate) fn namespace(&self) -> &str {
         &self.settings.namespace
+    }
+
+    /// The number of the database that keys lie in.
+    pub(crate) fn database(&self) -> i64 {
+        self.database
     }
 
     /// A connection that the server has let in, on which scripts may run.
@@ -104,6 +108,9 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
              where <namespace> is the configured one"
         ));
     }
+    if matches!(error.code(), Some("CROSSSLOT" | "MOVED" | "ASK" | "CLUSTERDOWN")) {
+        return Some(format!("this Redis is part of a cluster ({text}): {ONE_SERVER}"));
+    }
     if text.contains("refused to switch database") {
         return Some("Redis refused the database number at the end of its URL: use one that it has, such as 0".into());
     }
@@ -111,6 +118,9 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
         // The arguments, which follow, are keys and values.
         let text = text.split(", with args").next().unwrap_or_default();
         return Some(format!("Redis does not know a command that is needed ({text}): it is too old, or renamed it"));
+    }
+    if text.contains("certificate not valid for name") {
+        return Some(format!("the Redis server has a certificate for another name ({text}): write that into the URL"));
     }
     if text.contains("invalid peer certificate") {
         return Some(format!(
@@ -135,43 +145,3 @@ pub(crate) fn misconfigured(outcome: Result<Vec<Value>, TierError>) -> Result<()
 /// What a Redis user needs to be allowed; `select` only where the URL names a database.
 const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +hset +hmget +hincrby +eval +evalsha +publish \
                       +subscribe +select";
-
-fn client(settings: &RedisSettings) -> Result<Client, Error> {
-    let url = settings.url.trim();
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-    if matches!(scheme.as_str(), "rediss" | "valkeys") {
-        if cfg!(not(feature = "tls")) {
-            return Err(Error::configuration(
-                "the Redis URL asks for TLS, which this build cannot speak: enable highwater's feature `tls`",
-            ));
-        }
-        if url.to_ascii_lowercase().ends_with("#insecure") {
-            return Err(Error::configuration(
-                "the Redis URL ends with #insecure, which would accept any certificate: leave it away, and let the \
-                 system trust the authority that signed the server's certificate",
-            ));
-        }
-    }
-    // The causes below say what is wrong without repeating the URL, which may hold a password.
-    let unusable = |cause: RedisError| {
-        Error::configuration_because("the Redis URL cannot be used: write redis://user:password@host:6379/0", cause)
-    };
-    let info = url.into_connection_info().map_err(unusable)?;
-    // Telling the server the library's name needs a right of its own, and servers before 7.2 do not know the command.
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-    let mut info = info.set_redis_settings(redis);
-    if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
-        info = info.set_tcp_settings(tcp_settings());
-    }
-    Client::open(info).map_err(unusable)
-}
-
-/// Heartbeats notice a dead peer within seconds on their own. This makes the kernel let go of it too, so that a
-/// connection that nobody uses any more does not linger.
-fn tcp_settings() -> TcpSettings {
-    let probes = TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(probes);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(5));
-    settings
-}

@@ -16,7 +16,7 @@ pub struct RedisSettings {
 
 impl RedisSettings {
     /// The server at this URL (`redis://user:password@host:6379/0`, `rediss://` for TLS with the feature `tls`,
-    /// `redis+unix:///path` for a socket), with the namespace `highwater`.
+    /// `redis+unix:///path?user=app&pass=password&db=0` for a socket), with the namespace `highwater`.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -27,8 +27,8 @@ impl RedisSettings {
     }
 
     /// What the names of all keys and channels begin with: 1 to 64 letters, digits, `_`, `.` or `-`. Instances share
-    /// entries and retractions if they have the server and the namespace in common. Channels are heard in all numbered
-    /// databases of a server, so a database number does not take the place of a namespace. Defaults to `highwater`.
+    /// entries and retractions if they have the server, the numbered database and the namespace in common. Defaults to
+    /// `highwater`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self

@@ -8,8 +8,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The in-process tier: moka, with admission by the Admit rule. Its own expiry only frees memory, after the longest life
-/// that an entry can have; whether an entry's life is over is judged by the entry itself.
+/// The in-process tier: moka, with admission by the Admit rule. Whether an entry's life is over is judged by the entry
+/// itself. Moka's expiry only frees memory, after the longest life that an entry can have: a life for each entry makes its
+/// `get` dearer by 5 % over many keys and by 13 % over few. So an absent or short-lived row keeps its place until it is
+/// replaced, evicted for a newer one, or that old; the capacity bounds what lies there.
 pub(crate) struct LocalTier<K, V> {
     cache: Cache<K, Arc<Entry<V>>>,
 }

@@ -3,6 +3,7 @@
 use super::shared::{Address, Offer, SharedTier, TierError};
 use crate::Error;
 use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use crate::sealed::Sealed;
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub(crate) fn life_ms(life: Duration) -> String {
     const CENTURY_MS: u128 = 100 * 365 * 24 * 3_600 * 1_000;
     life.as_millis().clamp(1, CENTURY_MS).to_string()
 }
+
+impl Sealed for RedisTier {}
 
 impl SharedTier for RedisTier {
     async fn fetch(&self, addresses: &[Address]) -> Result<Vec<Option<Vec<u8>>>, TierError> {

@@ -1,6 +1,7 @@
 //! The edge to the tier that instances share.
 
 use crate::digest::Digest;
+use crate::sealed::Sealed;
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::time::Duration;
@@ -27,9 +28,11 @@ pub struct Offer {
     pub life: Duration,
 }
 
-/// The tier that instances share. It may be down, slow, wiped, or hold an older copy of itself: that costs hits, never
+/// The tier that instances share: [`RedisTier`](super::RedisTier), or in memory [`Shared`](crate::memory::Shared). It may be down, slow, wiped, or hold an older copy of itself: that costs hits, never
 /// an answer. Every operation is bounded in time by the adapter.
-pub trait SharedTier: Send + Sync + 'static {
+///
+/// Sealed: an adapter compares headers and admits by a rule that this crate keeps to itself.
+pub trait SharedTier: Sealed + Send + Sync + 'static {
     /// Reads the envelopes at these addresses in one round trip, in the same order. Dropping the future changes nothing.
     fn fetch(&self, addresses: &[Address]) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, TierError>> + Send;
 

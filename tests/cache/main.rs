@@ -1,10 +1,16 @@
 //! The cache over the in-memory edges, in virtual time.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod cancelled;
+mod closing;
+mod counting;
+#[path = "../common/dropped.rs"]
+mod dropped;
 mod freshness;
 mod joining;
 mod lives;
 mod reading;
+mod refusals;
 mod regressions;
 mod sharing;
 mod support;

@@ -1,7 +1,7 @@
 //! Read your writes, and where answers come from.
 
-use crate::support::{Instance, Users, cluster};
-use highwater::{Rung, Session, Settings};
+use crate::support::{Instance, cluster};
+use highwater::{Rung, Session};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -146,24 +146,4 @@ async fn a_closed_store_says_so() {
         assert!(error.as_cache().unwrap().is_closed(), "user {id}: {error}");
     }
     assert!(instance.store.begin(&session).await.unwrap_err().is_closed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn settings_that_cannot_work_are_named() {
-    for (settings, name) in [
-        (Settings { floor_slots: 0, ..Settings::default() }, "floor_slots"),
-        (Settings { load_time_max: Duration::ZERO, ..Settings::default() }, "load_time_max"),
-        (Settings { primary_loads_max: 0, ..Settings::default() }, "primary_loads_max"),
-    ] {
-        let started = highwater::Highwater::over(cluster(0).source()).settings(settings).start().await;
-        let error = started.unwrap_err();
-        assert!(error.is_configuration() && error.to_string().contains(name), "{error}");
-    }
-    let store = highwater::Highwater::over(cluster(0).source()).start().await.unwrap();
-    let error = store.cache("users", Users::default()).max_capacity(0).build().unwrap_err();
-    assert!(error.is_configuration() && error.to_string().contains("max_capacity"), "{error}");
-    let error = store.cache("users", Users::default()).shared().build().unwrap_err();
-    assert!(error.to_string().contains("shared tier"), "{error}");
-    let error = store.cache("users", Users::default()).time_to_live(Duration::ZERO).build().unwrap_err();
-    assert!(error.to_string().contains("time_to_live"), "{error}");
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(crate) struct Users {
     pub(crate) loads: Arc<AtomicUsize>,
     pub(crate) delay: Duration,
+    /// What the repository says about every row's life.
+    pub(crate) life: Option<Duration>,
 }
 
 impl Repository<View> for Users {
@@ -26,6 +28,10 @@ impl Repository<View> for Users {
         tokio::time::sleep(self.delay).await;
         assert!(row.as_deref().is_none_or(|name| name != "panic"), "a row that the loader cannot bear");
         Ok(row.map(|name| String::clone(&name)))
+    }
+
+    fn time_to_live(&self, _: &u64, _: Option<&String>) -> Option<Duration> {
+        self.life
     }
 
     fn groups(&self, _: &u64, value: Option<&String>) -> impl IntoIterator<Item = Cow<'static, str>> {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check};
+use highwater::Rung;
+use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Seen, SessionId, check};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,7 @@ pub(super) const GOOD: Family = &[
     ("only errors during the faults", "@500; a r1 x none = fail; a r2 x none = fail; @2000; close"),
     ("errors, and then an answer", "@1200; a r1 x none = fail; a r2 x none = 0; @2000; close"),
     ("a stale answer is an answer", "b w1 x = ok 1; @1200; b r1 x session = 0 stale; @2000; close"),
+    ("one read, told of a loss", "a w1 x = ok 1; replaced w1; @1200; a r1 x session = fail; a warned; @2000; close"),
     ("a read cut off by the end", "@1900; a r1 x none; @2000; close"),
     ("a write that ends unknown has ended", "@1200; a w1 x = info; @2000; close"),
     ("a write that is refused has ended", "@1200; a w1 x = fail; @2000; close"),
@@ -50,5 +51,13 @@ pub(super) const STARVED: Family = &[
     ),
     ("answered before healing only", "a r0 x none = 0; @1200; a r1 x none = fail; @2000; close"),
     ("another session is answered", "@1200; a r1 x none = fail; b r2 x none = 0; @2000; close"),
+    (
+        "told of a loss, and never answered again",
+        "a w1 x = ok 1; replaced w1; @1200; a r1 x session = fail; a warned; a r2 x session = fail; @2000; close",
+    ),
+    (
+        "told of a loss before healing only",
+        "a w1 x = ok 1; replaced w1; a warned; @1200; a r1 x session = fail; @2000; close",
+    ),
     ("its writes work", "@1200; a w1 x = ok 1; a r1 x session = fail; @2000; close"),
 ];

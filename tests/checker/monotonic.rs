@@ -28,6 +28,8 @@ pub(super) const GOOD: Family = &[
     ("begun before the other was answered", "b w1 x = ok 1; a r1 x mono; a r2 x mono = 1:w1; r1 0"),
     ("an own write is no read", "a w1 x = ok 1; a r1 x mono = 0"),
     ("a failed read shows nothing", "b w1 x = ok 1; a r1 x mono = fail; a r2 x mono = 0"),
+    ("behind one that had not asked", "b w1 x = ok 1; a r1 x none = 1:w1; a r2 x mono = 0"),
+    ("behind one that was labelled", "b w1 x = ok 1; a r1 x mono = 1:w1 stale; a r2 x mono = 0"),
     ("a token does not carry what was seen", "b w1 x = ok 1; a r1 x mono = 1:w1; a > c; c r2 x mono = 0"),
 ];
 
@@ -35,8 +37,8 @@ pub(super) const BAD: Family = &[
     ("there and then absent", "b w1 x = ok 1; a r1 x mono = 1:w1; a r2 x mono = 0"),
     ("one version back", "b w1 x = ok 1; b w2 x = ok 2; a r1 x mono = 2:w2; a r2 x mono = 1:w1"),
     ("back after forth", "b w1 x = ok 1; b w2 x = ok 2; a r1 x mono = 1:w1; a r2 x mono = 2:w2; a r3 x mono = 1:w1"),
-    ("behind one that had not asked", "b w1 x = ok 1; a r1 x none = 1:w1; a r2 x mono = 0"),
-    ("behind one that was labelled", "b w1 x = ok 1; b w2 x = ok 2; a r1 x none = 1:w1 stale; a r2 x mono = 0"),
+    ("behind one that asked for something else", "b w1 x = ok 1; a r1 x session = 1:w1; a r2 x mono = 0"),
+    ("one that had not asked between", "b w1 x = ok 1; a r1 x mono = 1:w1; a r2 x none = 1:w1; a r3 x mono = 0"),
     ("behind a write not told yet", "b w1 x; a r1 x mono = 1:w1; a r2 x mono = 0; w1 ok 1"),
     ("behind one of unknown outcome", "b w1 x = info; a r1 x mono = 1:w1; a r2 x mono = 0"),
     ("from rung to rung", "b w1 x = ok 1; a r1 x mono = 1:w1 replica; a r2 x mono = 0 shared"),

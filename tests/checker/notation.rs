@@ -20,7 +20,8 @@
 
 use std::collections::BTreeMap;
 
-use highwater::testkit::history::{Ask, History, KeyId, OpId, Outcome, Rung, Seen, SessionId};
+use highwater::Rung;
+use highwater::testkit::history::{Ask, History, KeyId, OpId, Outcome, Seen, SessionId};
 
 /// Reads the notation.
 pub(super) fn history(text: &str) -> History {

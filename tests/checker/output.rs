@@ -1,6 +1,7 @@
 //! What the checker says and counts, and what it writes for others.
 
-use highwater::testkit::history::{Ask, KeyId, Kind, Limits, Outcome, Recorder, Rung, Seen, SessionId, check};
+use highwater::Rung;
+use highwater::testkit::history::{Ask, KeyId, Kind, Limits, Outcome, Recorder, Seen, SessionId, check};
 
 use super::notation::history;
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Rung, Seen, SessionId, check};
+use highwater::Rung;
+use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, OpId, Outcome, Seen, SessionId, check};
 use proptest::prelude::*;
 
 /// A store of one version chain for each key, which answers some reads from the past.

@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use highwater::Timeline;
-use highwater::source::{FaultKind, Outcome, Source as _, Transaction as _};
+use highwater::memory::{Fate, Network, Step};
+use highwater::source::{FaultKind, Outcome, Role, Source as _, Transaction as _};
 
 #[tokio::test(start_paused = true)]
 async fn positions_beyond_the_flushed_one_are_used_again() {
@@ -70,6 +71,46 @@ async fn while_it_is_down_nothing_answers() {
     assert_eq!(on_primary(&source).await.0, Some(1));
     write(&source, 3).await;
     assert_eq!(on_standby(&source, 1).await.0, Some(3), "the standby streams again");
+}
+
+/// The server answered, died and came back; only then is its answer read.
+#[tokio::test(start_paused = true)]
+async fn an_answer_under_way_tells_how_it_was_before_a_crash() {
+    let (cluster, _) = cluster(0);
+    let source = cluster.source_over(Network::new(|_, step| match step {
+        Step::Answer => Fate::Pass(50 * MS),
+        _ => Fate::Pass(MS),
+    }));
+    cluster.write_unflushed(0, 4_000);
+    let before = cluster.token(0).unwrap();
+    let probing = tokio::spawn({
+        let source = source.clone();
+        async move { probe(&source, 0).await.role }
+    });
+    pass(25 * MS).await;
+    cluster.crash(0);
+    assert!(!probing.is_finished(), "the answer takes its time");
+    let Role::Primary { insert, .. } = probing.await.unwrap() else { panic!("it is the primary") };
+    assert_eq!(insert, before.lsn);
+    assert!(cluster.token(0).unwrap().lsn < insert, "the end of the log was lost meanwhile");
+}
+
+/// Of every question there is an answer that the network can keep from arriving.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_is_a_fault_and_what_was_asked_for_has_happened() {
+    let (cluster, _) = cluster(1);
+    let source = cluster.source_over(Network::new(|_, step| match step {
+        Step::Answer => Fate::Cut,
+        _ => Fate::Pass(MS),
+    }));
+    assert_eq!(kind(source.probe(0).await), FaultKind::Down);
+    assert_eq!(kind(source.begin(0, soon()).await), FaultKind::Down);
+    assert_eq!(kind(source.lease(0, ask(true)).await), FaultKind::Down);
+    assert_eq!(kind(source.lease(1, ask(false)).await), FaultKind::Down);
+    assert_eq!(kind(source.outcome(0, 1, Timeline(1)).await), FaultKind::Down);
+    let before = cluster.token(0).unwrap();
+    assert_eq!(kind(source.nudge(0).await), FaultKind::Down);
+    assert!(cluster.token(0).unwrap().lsn > before.lsn, "the log was moved all the same");
 }
 
 #[tokio::test(start_paused = true)]

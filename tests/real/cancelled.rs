@@ -1,6 +1,7 @@
 //! Futures that are dropped half-way, after every number of polls.
 
-use crate::support::{Instance, Result, Row, Rows, WRITE, cluster, dropped_after, over, put, run, until};
+use crate::dropped::dropped_after;
+use crate::support::{Instance, Result, Row, Rows, WRITE, cluster, over, put, run, until};
 use highwater::source::postgres::QueryError;
 use highwater::testkit::{Cluster, RedisServer};
 use highwater::{HighwaterBuilder, Read, ReadOptions, Retraction, Session};

@@ -1,7 +1,8 @@
 //! Redis killed, frozen, wiped, refused, and a bus whose messages are all lost: it costs speed and nothing else.
 
-use crate::support::{Instance, Result, Rows, cluster, over, run, until};
+use crate::support::{Instance, Result, Rows, cluster, over, put, run, until};
 use crate::traffic::Traffic;
+use highwater::ledger::NOTICE_NAMES_MAX;
 use highwater::testkit::{Cluster, Proxy, RedisServer};
 use highwater::{BusState, RedisSettings, Session, Settings};
 use std::time::Duration;
@@ -197,6 +198,45 @@ fn with_every_message_dropped_nobody_misses_their_own_write() -> Result {
         two.until_bus(BusState::Live).await?;
         println!("allowed again: live after {:?}", begun.elapsed());
         assert!(begun.elapsed() <= BACK_TIME_MAX);
+        Ok(())
+    })
+}
+
+/// A retraction of as many keys as go into one message is more than Redis keeps for a subscriber (the first 16 KB do not
+/// count), so it closes all subscriptions instead of delivering it. Everybody has to notice, and reads stay right.
+#[test]
+fn redis_cuts_its_subscribers() -> Result {
+    run(async {
+        let limit = "pubsub 4kb 0 0";
+        let redis = RedisServer::builder().config("client-output-buffer-limit", limit).start().await?;
+        let scene = Scene::with(redis, RedisServer::url).await?;
+        let (one, two) = (&scene.one, &scene.two);
+        let traffic = Traffic::over(&[one, two]);
+        let (writer, anybody) = (Session::new(), Session::new());
+        let heard = two.store.stats().counts;
+        for round in 0..3 {
+            let name = format!("cut {round}");
+            two.get(&anybody, 1).await?;
+            let mut tx = one.store.begin(&writer).await?;
+            put(&tx, 1, &name).await?;
+            for id in 1..=NOTICE_NAMES_MAX {
+                tx.retract(&one.rows, &i64::try_from(id)?);
+            }
+            assert!(tx.commit().await?.told, "Redis took it");
+            // The writer's own read, at the instance that was told nothing.
+            let own = two.name(&Session::from_token(writer.token()), 1).await?;
+            assert_eq!(own.as_deref(), Some(name.as_str()));
+            until("the cut to be noticed", Duration::from_secs(5), async || {
+                two.store.stats().counts.deaf > heard.deaf + round && one.store.stats().counts.deaf > round
+            })
+            .await?;
+            scene.recovered(&format!("cut, round {round}")).await?;
+        }
+        let verdict = traffic.end().await?;
+        assert_eq!(verdict.tally().reads_failed, 0, "Redis can only cost speed");
+        let mut admin = scene.redis.connect().await?;
+        let info: String = redis::cmd("INFO").arg("stats").query_async(&mut admin).await?;
+        println!("{:?}", info.lines().filter(|line| line.contains("output_buffer")).collect::<Vec<_>>());
         Ok(())
     })
 }

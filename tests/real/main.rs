@@ -8,6 +8,8 @@ mod conflicts;
 mod crowd;
 mod deaf;
 mod down;
+#[path = "../common/dropped.rs"]
+mod dropped;
 mod failover;
 mod idle;
 mod lagging;

@@ -6,10 +6,9 @@ use highwater::testkit::{Cluster, Node, RedisServer};
 use highwater::{BusState, Cache, Highwater, HighwaterBuilder, Read, Receipt, Repository, Routed, Session, Tx};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -184,23 +183,6 @@ pub(crate) async fn until(what: &str, longest: Duration, holds: impl AsyncFn() -
         sleep(Duration::from_millis(5)).await;
     }
     Ok(begun.elapsed())
-}
-
-/// Polls a future at most `polls` times and drops it then.
-pub(crate) async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
-    let mut future = Some(Box::pin(future));
-    let mut left = polls;
-    let outcome = poll_fn(|context| {
-        left -= 1;
-        match future.as_mut().map(|future| future.as_mut().poll(context)) {
-            Some(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            _ if left == 0 => Poll::Ready(None),
-            _ => Poll::Pending,
-        }
-    })
-    .await;
-    drop(future);
-    outcome
 }
 
 /// An error with all its causes.

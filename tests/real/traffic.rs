@@ -3,7 +3,7 @@
 use crate::support::{Instance, Result, WRITE};
 use highwater::source::Outcome as Fate;
 use highwater::testkit::history::{
-    Ask, KeyId, Kind, Limits, OpId, Outcome, Recorder, Replacement, Rung, Seen, SessionId, Verdict, check,
+    Ask, KeyId, Kind, Limits, OpId, Outcome, Recorder, Replacement, Seen, SessionId, Verdict, check,
 };
 use highwater::{Error, Freshness, Position, Read, ReadError, ReadOptions, Session, WriteError};
 use rand::RngExt;
@@ -173,18 +173,7 @@ fn key(id: i64) -> KeyId {
 }
 
 fn seen(read: &Read<crate::support::Row>) -> Seen {
-    let rung = match read.rung {
-        highwater::Rung::Local => Rung::Local,
-        highwater::Rung::Shared => Rung::Shared,
-        highwater::Rung::Replica => Rung::Replica,
-        _ => Rung::Primary,
-    };
-    let seen = match &read.value {
-        Some(row) => Seen::row(row.version, OpId(row.op), rung),
-        None => Seen::absent(rung),
-    };
-    let seen = if read.stale { seen.stale() } else { seen };
-    seen.at(place(read.position))
+    Seen::of(read, |row| (row.version, OpId(row.op))).at(place(read.position))
 }
 
 /// A position as the checker compares it; timelines follow each other.

@@ -5,7 +5,7 @@ use crate::plan::Trouble;
 use crate::world::{Instance, Row, TABLE, World, group};
 use highwater::memory::{Source, Tx};
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
-use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Rung, Seen, SessionId};
+use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Seen, SessionId};
 use highwater::{Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Retraction, Session, WriteError};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -163,17 +163,7 @@ impl Client {
     }
 
     fn saw(&self, op: OpId, read: &Read<Row>) {
-        let rung = match read.rung {
-            highwater::Rung::Local => Rung::Local,
-            highwater::Rung::Shared => Rung::Shared,
-            highwater::Rung::Replica => Rung::Replica,
-            _ => Rung::Primary,
-        };
-        let seen = match &read.value {
-            Some(row) => Seen::row(row.version, OpId(row.write), rung),
-            None => Seen::absent(rung),
-        };
-        let seen = if read.stale { seen.stale() } else { seen };
+        let seen = Seen::of(read, |row| (row.version, OpId(row.write)));
         // An old primary that goes on gives out positions that mean nothing to the others.
         let seen = if self.world.plan.unfenced { seen } else { seen.at(place(read.position)) };
         self.finish(op, Outcome::Saw(seen));
@@ -209,16 +199,16 @@ impl Client {
         let (freshness, ask) = match self.dice.random_range(0..12) {
             0 if bounds => (Freshness::Latest, Ask::latest().own_writes()),
             1 | 2 if bounds => (Freshness::Within(within), Ask::within(within.as_micros() as u64).own_writes()),
-            // A monotonic session must not be shown what it will not remember.
-            3 if !self.session.is_monotonic() => (Freshness::Any, Ask::none()),
+            3 => (Freshness::Any, Ask::none()),
             _ => (Freshness::Session, Ask::session()),
         };
-        let ask = if self.session.is_monotonic() { ask.monotonic() } else { ask };
+        let promised = self.session.is_monotonic() && freshness != Freshness::Any;
+        let ask = if promised { ask.monotonic() } else { ask };
         let fallback = match self.dice.random_range(0..6) {
             // When all is well again, everybody must be answered.
             _ if self.world.is_calm() => Fallback::Primary,
             0 => Fallback::Error,
-            1 if !self.session.is_monotonic() => Fallback::Stale,
+            1 => Fallback::Stale,
             _ => Fallback::Primary,
         };
         let short = self.dice.random_range(0..8) == 0 && !self.world.is_calm();

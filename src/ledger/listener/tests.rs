@@ -2,6 +2,7 @@ use super::super::Notice;
 use super::super::hearing::{Deaf, Timing};
 use super::super::message::{self, Frame};
 use super::*;
+use crate::sealed::Sealed;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -32,6 +33,10 @@ impl Log {
         self.publish(&message::retraction(&Notice { history: 1, position, keys: Vec::new(), groups: Vec::new() }));
     }
 }
+
+impl Sealed for Log {}
+
+impl Sealed for mpsc::UnboundedReceiver<Vec<u8>> {}
 
 impl Ledger for Log {
     type Subscription = mpsc::UnboundedReceiver<Vec<u8>>;

@@ -3,6 +3,7 @@
 use super::super::world::World;
 use super::redis::Redis;
 use crate::ledger;
+use crate::sealed::Sealed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -113,6 +114,8 @@ pub struct Subscription {
     pub(super) world: Arc<World<Redis>>,
     pub(super) id: u64,
 }
+
+impl Sealed for Subscription {}
 
 impl ledger::Subscription for Subscription {
     async fn next(&mut self) -> Option<Vec<u8>> {

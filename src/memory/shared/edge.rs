@@ -5,6 +5,7 @@ use super::super::world::World;
 use super::bus::Subscription;
 use super::redis::Redis;
 use crate::ledger::{Beat, Ledger, Notice, message};
+use crate::sealed::Sealed;
 use crate::tier::{Address, Offer, SharedTier, TierError};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -156,6 +157,8 @@ impl Shared {
 fn room(redis: &Redis) -> Result<(), TierError> {
     if redis.full { Err(TierError::new("OOM command not allowed when used memory > 'maxmemory'")) } else { Ok(()) }
 }
+
+impl Sealed for Shared {}
 
 impl SharedTier for Shared {
     async fn fetch(&self, addresses: &[Address]) -> Result<Vec<Option<Vec<u8>>>, TierError> {

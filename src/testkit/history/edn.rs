@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 use super::log::{Event, History, What};
-use super::op::{Call, Op, OpId, Outcome, SessionId};
+use super::op::{Call, Op, OpId, Outcome, SessionId, name};
 
 impl History {
     /// The history as EDN, one map a line, times in nanoseconds.
@@ -77,7 +77,7 @@ fn more(outcome: Outcome) -> String {
         Outcome::Committed { version, .. } => format!(", :version {version}"),
         Outcome::Saw(seen) => {
             let stale = if seen.labelled_stale { ", :stale true" } else { "" };
-            format!(", :version {}, :rung :{}{stale}", seen.version, seen.rung.name())
+            format!(", :version {}, :rung :{}{stale}", seen.version, name(seen.rung))
         }
         _ => String::new(),
     }

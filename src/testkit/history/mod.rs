@@ -25,7 +25,8 @@
 //! histories, and each handover costs the number of keys that the giver had been told about.
 //!
 //! ```
-//! use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, Outcome, Rung, Seen, SessionId, check};
+//! use highwater::Rung;
+//! use highwater::testkit::history::{Ask, History, KeyId, Kind, Limits, Outcome, Seen, SessionId, check};
 //!
 //! let (alice, row) = (SessionId(1), KeyId(7));
 //! let mut history = History::new();
@@ -59,7 +60,7 @@ mod violation;
 
 pub use check::check;
 pub use log::{History, Replacement};
-pub use op::{Ask, Call, KeyId, Op, OpId, Outcome, Rung, Seen, SessionId, Stamp};
+pub use op::{Ask, Call, KeyId, Op, OpId, Outcome, Seen, SessionId, Stamp};
 pub use recorder::Recorder;
 pub use verdict::{Limits, Liveness, Tally, Verdict};
 pub use violation::{Kind, Violation};

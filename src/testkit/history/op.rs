@@ -1,5 +1,6 @@
 //! Operations: what was asked, by whom, when, and what the client was told.
 
+use crate::{Read, Rung};
 use std::fmt;
 
 macro_rules! id {
@@ -52,7 +53,7 @@ impl fmt::Display for Stamp {
 pub struct Ask {
     /// Reflect every write that the session had been told of.
     pub own_writes: bool,
-    /// Reflect no less than the session's earlier reads.
+    /// Reflect no less than the session's earlier reads, but for those that asked for nothing and answers labelled stale.
     pub monotonic: bool,
     /// Reflect every write told longer ago than this many microseconds.
     pub within: Option<u64>,
@@ -100,28 +101,13 @@ impl Ask {
     }
 }
 
-/// The rung that a read says it was answered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Rung {
-    /// The in-process tier.
-    Local,
-    /// The shared tier.
-    Shared,
-    /// A replica.
-    Replica,
-    /// The primary.
-    Primary,
-}
-
-impl Rung {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Shared => "shared",
-            Self::Replica => "replica",
-            Self::Primary => "primary",
-        }
+/// What a story and a notation call a rung.
+pub(super) fn name(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Local => "local",
+        Rung::Shared => "shared",
+        Rung::Replica => "replica",
+        Rung::Primary => "primary",
     }
 }
 
@@ -141,6 +127,14 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What a read showed, with its label and without its position; `row` tells the version of the value and its maker.
+    #[must_use]
+    pub fn of<V>(read: &Read<V>, row: impl FnOnce(&V) -> (u64, OpId)) -> Self {
+        let value = read.value.as_deref().map(row);
+        let (version, write) = (value.map_or(0, |(version, _)| version), value.map(|(_, write)| write));
+        Self { version, write, rung: read.rung, labelled_stale: read.stale, position: None }
+    }
+
     /// A row at `version`, made by `write`, not labelled.
     #[must_use]
     pub fn row(version: u64, write: OpId, rung: Rung) -> Self {

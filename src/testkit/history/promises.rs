@@ -135,7 +135,8 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
         }
         self.position(read, seen);
-        if let Some(write) = seen.write {
+        // What was shown as perhaps too old, or to a read that asked for nothing, is outside the promise of monotonic reads.
+        if let Some(write) = seen.write.filter(|_| !seen.labelled_stale && ask != Ask::none()) {
             self.sessions.saw(self.fates, read.session, read.key, Need { write, since: index });
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::op::Rung;
 use super::violation::{Kind, Violation};
+use crate::Rung;
 
 /// How a history is to be checked.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::op::{Call, Op, Outcome};
+use super::op::{Call, Op, Outcome, name};
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +132,7 @@ impl fmt::Display for Outcome {
             Self::Unknown { .. } => write!(f, "ended with its outcome unknown"),
             Self::Failed => write!(f, "ended in an error"),
             Self::Saw(seen) => {
-                write!(f, "answered by the {} rung with ", seen.rung.name())?;
+                write!(f, "answered by the {} rung with ", name(seen.rung))?;
                 match seen.write {
                     Some(write) => write!(f, "version {} made by {write}", seen.version)?,
                     None => write!(f, "version {} made by nobody", seen.version)?,

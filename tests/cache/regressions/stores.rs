@@ -1,0 +1,86 @@
+//! Starting, closing, and calls that were dropped.
+
+use super::{instance, text};
+use crate::support::{Users, cluster};
+use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
+use highwater::{Highwater, Retraction, Session, Settings, WriteError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_capture_does_not_lose_its_retraction() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let (store, one) = instance(&cluster, Some(shared.client(1)), 1_700_000_000_000).await;
+    let (_s2, two) = instance(&cluster, Some(shared.client(2)), 1_700_000_000_000).await;
+    sleep(Duration::from_secs(1)).await;
+    // Move the log so that an entry can be above the start of hearing.
+    cluster.put("users", 9, "x".to_owned());
+    cluster.put("users", 8, "x".to_owned());
+    assert_eq!(text(&two.get(&Session::new(), &1).await.unwrap()), Some("ada"));
+    cluster.put("users", 1, "by hand".to_owned());
+    shared.set_line(Line::new(|_, call, way| match (call, way) {
+        (Call::Retract, Way::There) => Fate::Pass(Duration::from_millis(100)),
+        _ => Fate::Pass(Duration::ZERO),
+    }));
+    let session = Session::new();
+    let mut retraction = Retraction::new();
+    for id in 0..3000 {
+        retraction.key(&one, &id);
+    } // three messages: the second and third are never sent
+    assert!(tokio::time::timeout(Duration::from_millis(50), store.capture(&session, retraction)).await.is_err());
+    assert!(!session.token().is_empty(), "the session was raised, so the application may think that all is well");
+    shared.set_line(Line::default());
+    sleep(Duration::from_secs(30)).await;
+    let counts = store.stats().counts;
+    eprintln!(
+        "told {} deferred {} dropped {}",
+        counts.retractions_told, counts.retractions_deferred, counts.retractions_dropped
+    );
+    assert!(counts.retractions_told + counts.retractions_deferred >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_does_not_wait_for_monitors_that_it_ended() {
+    let cluster = cluster(1);
+    let cut = Arc::new(AtomicBool::new(false));
+    let decide = Arc::clone(&cut);
+    let network = Network::new(move |_, step| match step {
+        Step::Acknowledge if decide.load(Ordering::SeqCst) => Fate::Cut,
+        Step::Outcome => Fate::Pass(Duration::from_millis(20)),
+        _ => Fate::Pass(Duration::ZERO),
+    });
+    let store = Highwater::over(cluster.source_over(network)).start().await.unwrap();
+    let session = Session::new();
+    let tx = store.begin(&session).await.unwrap();
+    tx.put("users", 1, "perhaps".to_owned()).await.unwrap();
+    cut.store(true, Ordering::SeqCst);
+    assert!(matches!(tx.commit().await, Err(WriteError::Unknown(_))));
+    sleep(Duration::from_millis(10)).await;
+    let begun = Instant::now();
+    store.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "close took {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_setting_panics() {
+    let settings = Settings { load_time_max: Duration::MAX, ..Settings::default() };
+    let Ok(store) = Highwater::over(cluster(1).source()).settings(settings).start().await else { return };
+    let users = store.cache("users", Users::default()).build().unwrap();
+    users.get(&Session::new(), &1).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_waits_ten_seconds_for_a_primary() {
+    let cluster = cluster(1);
+    cluster.kill(0);
+    let later = cluster.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(2)).await;
+        later.start(0)
+    });
+    let begun = Instant::now();
+    let result = Highwater::over(cluster.source()).start().await;
+    assert!(result.is_ok(), "{:?} after {:?}", result.err(), begun.elapsed());
+}
