@@ -10,6 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
+#[cfg(feature = "tls")]
+#[path = "common/authority.rs"]
+mod authority;
+#[cfg(feature = "tls")]
+#[path = "redis_edge/encrypted.rs"]
+mod encrypted;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// An envelope by its compared bytes alone, made here from the table in the format's documentation.
@@ -43,6 +50,11 @@ async fn opened(url: String) -> Result<(RedisTier, RedisLedger), Error> {
 async fn refused(url: String) -> String {
     let Err(error) = opened(url).await else { panic!("it must be refused") };
     assert!(error.is_configuration(), "{error}");
+    told(&error)
+}
+
+/// An error with all its causes.
+fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -6,9 +6,11 @@ use crate::tier::TierError;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisError, Value,
 };
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -114,11 +116,13 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
     }
     if text.contains("invalid peer certificate") {
         return Some(format!(
-            "the certificate of the Redis server is not trusted ({text}): let the system trust the authority that signed \
-             it, or name that authority's file in the environment variable SSL_CERT_FILE"
+            "the certificate of the Redis server is not trusted ({text}): give the authority that signed it as \
+             root_certificates, or let the system trust it; and use the host name that the certificate is for"
         ));
     }
-    (error.kind() == ErrorKind::Parse).then(|| "what answers at the Redis URL does not speak Redis: correct it".into())
+    (error.kind() == ErrorKind::Parse).then(|| {
+        "what answers at the Redis URL does not speak Redis: correct it, or write rediss:// where it speaks TLS".into()
+    })
 }
 
 /// The first answer that waiting does not mend, as an error. Everything else is left to later: that there is no
@@ -139,7 +143,13 @@ const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +hset +hmget
 fn client(settings: &RedisSettings) -> Result<Client, Error> {
     let url = settings.url.trim();
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-    if matches!(scheme.as_str(), "rediss" | "valkeys") {
+    let encrypted = matches!(scheme.as_str(), "rediss" | "valkeys");
+    if settings.root_certificates.is_some() && !encrypted {
+        return Err(Error::configuration(
+            "root_certificates is given for a Redis URL without TLS: write rediss://, or leave root_certificates away",
+        ));
+    }
+    if encrypted {
         if cfg!(not(feature = "tls")) {
             return Err(Error::configuration(
                 "the Redis URL asks for TLS, which this build cannot speak: enable highwater's feature `tls`",
@@ -163,8 +173,33 @@ fn client(settings: &RedisSettings) -> Result<Client, Error> {
     if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
         info = info.set_tcp_settings(tcp_settings());
     }
-    Client::open(info).map_err(unusable)
+    match &settings.root_certificates {
+        None => Client::open(info).map_err(unusable),
+        Some(file) => trusting(info, file),
+    }
 }
+
+#[cfg(not(feature = "tls"))]
+fn trusting(_: ConnectionInfo, _: &Path) -> Result<Client, Error> {
+    Err(Error::configuration(
+        "root_certificates is given, and TLS is not in this build: enable highwater's feature `tls`",
+    ))
+}
+
+#[cfg(feature = "tls")]
+fn trusting(info: ConnectionInfo, file: &Path) -> Result<Client, Error> {
+    let broken = || format!("root_certificates: {} is not a readable PEM file of certificates", file.display());
+    let pem = std::fs::read(file).map_err(|cause| Error::configuration_because(broken(), cause))?;
+    if !pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
+        return Err(Error::configuration(broken()));
+    }
+    let trusted = redis::TlsCertificates { client_tls: None, root_cert: Some(pem) };
+    Client::build_with_tls(info, trusted).map_err(|cause| Error::configuration_because(broken(), cause))
+}
+
+/// Without one certificate nobody would be trusted, and every server refused for a reason that does not say so.
+#[cfg(feature = "tls")]
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Heartbeats notice a dead peer within seconds on their own. This makes the kernel let go of it too, so that a
 /// connection that nobody uses any more does not linger.
