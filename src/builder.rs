@@ -109,8 +109,8 @@ impl<S: Source> StoreBuilder<S> {
     ///
     /// # Errors
     ///
-    /// A setting that cannot work, wrong credentials, a server of another cluster or of another role than it was given
-    /// as, or no primary within ten seconds.
+    /// A setting that cannot work, wrong credentials, a server of another cluster, two that both take writes, or no primary
+    /// within ten seconds.
     ///
     /// # Cancel safety
     ///
@@ -192,8 +192,8 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
                 if let Some((other, _)) = found.as_ref().filter(|(_, known)| known.timeline() == *timeline) {
                     let other = names.get(*other).map_or("", |node| node.name.as_str());
                     return Err(Error::configuration(format!(
-                        "{other} and {name} both take writes on timeline {timeline}: a store has one primary, and its \
-                         replicas must be in recovery"
+                        "{other} and {name} both take writes on timeline {timeline}: if they are one server, give it once; \
+                         if not, only one can be the primary, and replicas must be in recovery"
                     )));
                 }
                 if found.as_ref().is_none_or(|(_, known)| known.timeline() < *timeline) {
@@ -204,7 +204,8 @@ async fn first_history<S: Source>(source: &S) -> Result<History, Error> {
         }
     }
     let Some((primary, history)) = found else {
-        return Err(Error::unavailable(format!("no primary answers ({})", problems.join("; "))));
+        let text = format!("no primary answers ({}); the addresses of all servers must be given", problems.join("; "));
+        return Err(Error::unavailable(text));
     };
     for (node, answer) in answers.iter().enumerate() {
         if let Ok(probe) = answer

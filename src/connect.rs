@@ -35,19 +35,21 @@ impl Highwater<Postgres> {
 }
 
 impl HighwaterBuilder {
-    /// Adds the primary, by the address of that server and not by a name that follows the primary: which server takes
-    /// writes is found out by asking, so after a promotion the same addresses serve.
+    /// Adds the server that is the primary at present, by an address of its own and not by a name that follows the primary.
+    ///
+    /// Which server takes writes is found out by asking, now and after every promotion, so this is the same as
+    /// [`replica`](Self::replica): the two names are there for the reader of the call.
     pub fn primary(self, node: impl Into<PostgresNode>) -> Self {
         self.replica(node)
     }
 
-    /// Adds a replica.
+    /// Adds a server that is a replica at present.
     pub fn replica(mut self, node: impl Into<PostgresNode>) -> Self {
         self.postgres = self.postgres.node(node);
         self
     }
 
-    /// Adds replicas.
+    /// Adds servers that are replicas at present.
     pub fn replicas<N: Into<PostgresNode>>(self, nodes: impl IntoIterator<Item = N>) -> Self {
         nodes.into_iter().fold(self, Self::replica)
     }
@@ -74,9 +76,9 @@ impl HighwaterBuilder {
     ///
     /// # Errors
     ///
-    /// A malformed URL or a setting that cannot work; wrong credentials; a PostgreSQL that is too old; a server of
-    /// another cluster or one that is no replica; a Redis that refuses the user or has no scripts; or no primary within
-    /// ten seconds. A replica or a Redis that cannot be reached is no error: it joins when it is back.
+    /// A malformed URL, one server given twice, or a setting that cannot work; wrong credentials; a PostgreSQL that is too
+    /// old; a server of another cluster, or two that both take writes; a Redis that refuses the user or has no scripts; or
+    /// no primary within ten seconds. A replica or a Redis that cannot be reached is no error: it joins when it is back.
     ///
     /// # Cancel safety
     ///

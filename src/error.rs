@@ -104,8 +104,10 @@ impl Error {
     /// A server was needed and could not serve: down, frozen, or not what it should be.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
+        use FaultKind::{Down, Foreign, TimedOut, Unproven, WrongRole};
+        let serves_not = |kind| matches!(kind, Down | TimedOut | WrongRole | Foreign | Unproven);
         matches!(&self.0.kind, Kind::Unavailable(_))
-            || matches!(&self.0.kind, Kind::Source(fault) if fault.kind != FaultKind::Misconfigured)
+            || matches!(&self.0.kind, Kind::Source(fault) if serves_not(fault.kind))
     }
 
     /// The deadline passed. What was asked for may be tried again.
@@ -120,6 +122,14 @@ impl Error {
     pub fn is_overloaded(&self) -> bool {
         matches!(&self.0.kind, Kind::Overloaded(_))
             || matches!(&self.0.kind, Kind::Source(fault) if fault.kind == FaultKind::Busy)
+    }
+
+    /// The very same may succeed a moment later: a server was away, silent, busy or behind, or another transaction had to
+    /// go first. Back off before trying again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let conflict = matches!(&self.0.kind, Kind::Source(fault) if fault.kind == FaultKind::Conflict);
+        conflict || self.is_unavailable() || self.is_timeout() || self.is_overloaded() || self.is_not_fresh()
     }
 
     /// No permitted server reached the floor in time, and the read's policy forbids anything less.

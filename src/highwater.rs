@@ -61,7 +61,13 @@ impl<S: Source> Highwater<S> {
         F: AsyncFnOnce(&mut Tx<S>) -> Result<T, E>,
     {
         let mut tx = self.begin(session).await.map_err(WriteError::Store)?;
-        let value = work(&mut tx).await.map_err(WriteError::Caller)?;
+        let value = match work(&mut tx).await {
+            Ok(value) => value,
+            Err(error) => {
+                tx.rollback().await;
+                return Err(WriteError::Caller(error));
+            }
+        };
         match tx.commit().await {
             Ok(receipt) => Ok((value, receipt)),
             Err(WriteError::Caller(never)) => match never {},
@@ -115,6 +121,10 @@ impl<S: Source> Highwater<S> {
 
     /// Lets a session go on after [`Error::is_write_lost`]: what the present history cannot contain is dropped from it.
     /// Call it once the user was told.
+    ///
+    /// Writes that survived are still demanded: those below the point where the present timeline left the session's; where
+    /// that point is not known, all of the session's that can have survived. What a session of more than 16 clusters
+    /// could not remember is given up in all of them.
     pub fn accept_loss(&self, session: &Session) {
         session.keep_surviving(&self.0.epochs.current().history);
     }

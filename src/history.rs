@@ -135,18 +135,22 @@ impl History {
         }
     }
 
-    /// What is left of `position` once it is known to be lost: everything up to where the next timeline left its own.
+    /// What is to be demanded in the place of `position` once its loss was accepted, and in which generation it counts.
+    /// `None` where nothing of its timeline is in this history.
     ///
     /// A token is an upper bound on its commits, so one beyond the switch point may cover commits below it, and these
-    /// survived. `None` where nothing of its timeline did, as far as is known.
-    pub(crate) fn survivor(&self, position: Position, generation: u64) -> Option<Position> {
-        if let Standing::Floor(_) | Standing::Ahead = self.standing_since(position, generation) {
-            return Some(position);
+    /// survived. Where the switch point is not known, the same number of the present timeline is demanded: survivors lie
+    /// below the switch point and keep their numbers, so whoever has replayed that far on the present timeline has them.
+    pub(crate) fn survivor(&self, position: Position, generation: u64) -> Option<(Position, u64)> {
+        match self.standing_since(position, generation) {
+            Standing::Floor(_) | Standing::Ahead => return Some((position, generation)),
+            Standing::Unproven => return Some((Position { timeline: self.timeline, ..position }, self.generation)),
+            Standing::Lost => {}
         }
         let cuts = self.cuts.iter().filter(|cut| position.timeline == self.timeline && cut.generation > generation);
         let switches = self.switches.iter().filter(|switch| switch.from == position.timeline);
         let end = cuts.map(|cut| cut.at).chain(switches.map(|switch| switch.at)).min()?;
-        Some(Position { timeline: position.timeline, lsn: position.lsn.min(end) })
+        Some((Position { timeline: position.timeline, lsn: position.lsn.min(end) }, generation))
     }
 
     /// Eight bytes that differ between histories: part of every address in the shared tier.

@@ -160,8 +160,8 @@ impl Session {
             state.token.keep_surviving(history);
             if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
                 let survivor = |seen: Sight| {
-                    let position = history.survivor(seen.position, seen.generation)?;
-                    Some(Sight { position, ..seen })
+                    let (position, generation) = history.survivor(seen.position, seen.generation)?;
+                    Some(Sight { position, generation })
                 };
                 sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
                 sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);

@@ -101,7 +101,7 @@ counters! {
         nudges,
         /// Transactions committed.
         commits,
-        /// Transactions rolled back.
+        /// Transactions rolled back: on request, or instead of a commit. Those that were dropped are not counted.
         rollbacks,
         /// Transactions whose outcome was unknown when their caller was told.
         unknown_outcomes,

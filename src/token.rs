@@ -109,18 +109,19 @@ impl Token {
         demand
     }
 
-    /// Drops what `history` cannot contain, once the loss was accepted.
+    /// Drops what `history` cannot contain, once the loss was accepted. What it may contain is demanded further on.
+    ///
+    /// Of a part that could not be remembered nothing need be left: it was the oldest, and a position of a later timeline
+    /// lies above where that one left the earlier. A cluster that could not be remembered is forgotten.
     pub(crate) fn keep_surviving(&mut self, history: &History) {
         self.overflown = false;
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             shard.forgotten = false;
-            shard.parts.retain_mut(|part| match history.survivor(part.position, part.generation) {
-                Some(survivor) => {
-                    part.position = survivor;
-                    true
+            for part in std::mem::take(&mut shard.parts) {
+                if let Some((position, generation)) = history.survivor(part.position, part.generation) {
+                    shard.raise(Part { position, generation });
                 }
-                None => false,
-            });
+            }
         }
     }
 
@@ -257,6 +258,39 @@ mod tests {
         assert_eq!(token.demand(&set_back), left);
         let early = Token::at(&first(), position(1, 300));
         assert_eq!(early.demand(&set_back).floor, Lsn::new(300));
+    }
+
+    #[test]
+    fn what_may_have_survived_is_still_demanded_once_the_loss_was_accepted() {
+        // Where timeline 1 ended, nobody knows: its writes up to there are in the present history.
+        let unproven = History::new(CLUSTER, Timeline(2), vec![]);
+        let mut token = Token::at(&first(), position(1, 120));
+        assert_eq!(token.demand(&unproven).standing, Standing::Unproven);
+        token.keep_surviving(&unproven);
+        let left = Demand { floor: Lsn::new(120), standing: Standing::Floor(Lsn::ZERO) };
+        assert_eq!(token.demand(&unproven), left);
+        assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 120)], "one part a timeline");
+        // The same where the history was set back besides, which it must not be told a second time.
+        let mut token = Token::at(&first(), position(1, 500));
+        token.raise(CLUSTER, 0, position(2, 100));
+        let set_back = unproven.set_back(Lsn::new(300));
+        token.keep_surviving(&set_back);
+        assert!(matches!(token.demand(&set_back).standing, Standing::Floor(_)));
+        assert!(token.demand(&set_back).floor >= Lsn::new(300));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_covered_by_what_is_left() {
+        let mut token = Token::default();
+        for timeline in 1..=5 {
+            token.raise(CLUSTER, 0, position(timeline, 10 * u64::from(timeline)));
+        }
+        let switches = (1..5).map(|t| Switch { from: Timeline(t), at: Lsn::new(99) }).collect();
+        let history = History::new(CLUSTER, Timeline(5), switches);
+        token.keep_surviving(&history);
+        // A position of a later timeline lies above where it left the earlier ones, and so above their writes.
+        let left = Demand { floor: Lsn::new(50), standing: Standing::Floor(Lsn::ZERO) };
+        assert_eq!(token.demand(&history), left);
     }
 
     fn first() -> History {

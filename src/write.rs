@@ -18,7 +18,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
 /// A transaction on the primary, begun by [`Highwater::begin`](crate::Highwater::begin). Its statements go through the
-/// connection that it dereferences to; dropped, it rolls back.
+/// connection that it dereferences to.
+///
+/// Dropped, it rolls back by closing its connection, and the next transaction has to open one: where rolling back is
+/// usual, call [`rollback`](Self::rollback).
 pub struct Tx<S: Source = Postgres> {
     tx: S::Tx,
     store: Arc<Store<S>>,
@@ -55,6 +58,32 @@ pub enum WriteError<E: std::error::Error + 'static = Infallible> {
     /// It could not be begun, or a name that it retracts cannot be used; nothing was written.
     #[error("the transaction could not be begun or named")]
     Store(#[source] Error),
+}
+
+impl<E: std::error::Error + 'static> WriteError<E> {
+    /// Nobody knows whether the write was committed: repeated, it may be made twice. [`Unknown::resolve`] waits until it is
+    /// known. Every other error says for certain that nothing was written.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// For certain nothing was written, and the whole transaction, begun anew, may succeed. Never of the caller's own error,
+    /// which the caller has to judge; a statement's [`QueryError::is_transient`](crate::QueryError::is_transient) may help.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        self.as_store().is_some_and(Error::is_transient)
+    }
+
+    /// The error of highwater or of the database, to be asked what is wrong: timed out, overloaded, unavailable. `None` of
+    /// the caller's own error and of an unknown outcome.
+    #[must_use]
+    pub fn as_store(&self) -> Option<&Error> {
+        match self {
+            Self::RolledBack(error) | Self::Store(error) => Some(error),
+            Self::Caller(_) | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// A write whose outcome was unknown when it was told.
@@ -105,11 +134,14 @@ impl<S: Source> Tx<S> {
         let deadline = Instant::now() + store.fleet.settings.load_time_max;
         let node = store.fleet.find_primary(deadline).await?;
         let tx = match timeout_at(deadline, store.fleet.source.begin(node, deadline)).await {
-            Err(_) => return Err(Error::timed_out("beginning a transaction")),
+            Err(_) => {
+                let text = "no transaction could be begun by the deadline";
+                return Err(Fault::new(FaultKind::TimedOut, store.fleet.name(node), text).into());
+            }
             Ok(Ok(tx)) => tx,
             // Nothing was sent yet, so a primary that has moved costs one more question and no doubt.
             Ok(Err(fault)) if fault.is_worth_another_server() => {
-                store.fleet.ask_all(deadline).await;
+                store.fleet.look_for_primary(store.history().timeline(), deadline).await;
                 let node = store.fleet.find_primary(deadline).await?;
                 store.fleet.source.begin(node, deadline).await?
             }
@@ -149,7 +181,13 @@ impl<S: Source> Tx<S> {
     /// end in a task of their own; only the answer is lost.
     pub async fn commit(self) -> Result<Receipt, WriteError> {
         let Self { tx, store, session, retraction } = self;
-        let names = retraction.into_names().map_err(WriteError::Store)?;
+        let names = match retraction.into_names() {
+            Ok(names) => names,
+            Err(error) => {
+                roll_back(&store, tx).await;
+                return Err(WriteError::Store(error));
+            }
+        };
         let (tell, told) = oneshot::channel();
         let keeper = Arc::clone(&store);
         keeper.spawn(async move {
@@ -159,8 +197,22 @@ impl<S: Source> Tx<S> {
         told.await.unwrap_or_else(|_| Err(WriteError::Unknown(Unknown::abandoned())))
     }
 
-    /// Rolls back: the same as dropping it.
-    pub fn rollback(self) {}
+    /// Rolls back, also after a statement that failed and so aborted the transaction, and gives the connection back to the
+    /// pool. Where the server does not answer within [`load_time_max`](crate::Settings::load_time_max) or the source's own
+    /// bound for a statement, or a statement's future was dropped before, the connection is closed instead, as by a drop.
+    /// One way or the other nothing is committed.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await: the same as dropping the transaction.
+    pub async fn rollback(self) {
+        roll_back(&self.store, self.tx).await;
+    }
+}
+
+async fn roll_back<S: Source>(store: &Store<S>, tx: S::Tx) {
+    store.counters.rollbacks.add_one();
+    tx.rollback(Instant::now() + store.fleet.settings.load_time_max).await;
 }
 
 impl<S: Source> Deref for Tx<S> {
@@ -192,7 +244,7 @@ async fn settle<S: Source>(
             store.counters.commits.add_one();
             if token.timeline == begun_on && token.lsn < before.flush() {
                 // Below what had been flushed: the primary was set back, and nobody has noticed yet.
-                store.fleet.ask_all(Instant::now() + store.fleet.settings.load_time_max).await;
+                store.fleet.look_for_primary(begun_on, Instant::now() + store.fleet.settings.load_time_max).await;
             }
             session.raise(&store.history(), token);
             doubt.stands = false;
@@ -245,7 +297,8 @@ pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, nam
     store.epochs.saw_token(position);
     if !store.epochs.retract(position, &names.keys, &names.groups) {
         // The write was made on a timeline that nobody here has heard of: look, and then every entry is dropped anyway.
-        store.fleet.ask_all(Instant::now() + store.fleet.settings.load_time_max).await;
+        let until = Instant::now() + store.fleet.settings.load_time_max;
+        store.fleet.look_for_primary(position.timeline, until).await;
         store.epochs.retract(position, &names.keys, &names.groups);
     }
     match &store.announcer {

@@ -9,6 +9,9 @@ use highwater::{Lsn, Position, Stamp};
 use std::time::Duration;
 use tokio::time::Instant;
 
+#[cfg(feature = "tls")]
+#[path = "common/authority.rs"]
+mod authority;
 #[path = "postgres_edge/commits.rs"]
 mod commits;
 #[cfg(feature = "tls")]
@@ -31,7 +34,10 @@ const PRIMARY: usize = 0;
 const REPLICA: usize = 1;
 
 async fn cluster(replicas: usize) -> Result<Cluster> {
-    let cluster = Cluster::start(replicas).await?;
+    prepared(Cluster::start(replicas).await?).await
+}
+
+async fn prepared(cluster: Cluster) -> Result<Cluster> {
     cluster.primary().execute("create table t (id int primary key, v text)").await?;
     cluster.primary().execute("insert into t values (1, 'old')").await?;
     cluster.wait_for_catchup().await?;

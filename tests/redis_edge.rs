@@ -10,6 +10,9 @@ use std::time::Duration;
 
 #[path = "redis_edge/addresses.rs"]
 mod addresses;
+#[cfg(feature = "tls")]
+#[path = "common/authority.rs"]
+mod authority;
 #[path = "redis_edge/cancelled.rs"]
 mod cancelled;
 #[path = "common/dropped.rs"]
@@ -57,6 +60,11 @@ async fn opened(url: String) -> Result<(RedisTier, RedisLedger), Error> {
 async fn refused(url: String) -> String {
     let Err(error) = opened(url).await else { panic!("it must be refused") };
     assert!(error.is_configuration(), "{error}");
+    told(&error)
+}
+
+/// An error with all its causes.
+fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -138,7 +138,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 None
             }
             Err(LoadError::HistoryMoved) => {
-                self.store.fleet.ask_all(need.deadline).await;
+                self.store.fleet.look_for_primary(need.timeline.next(), need.deadline).await;
                 flight.land(Landing::HistoryMoved);
                 None
             }
@@ -244,7 +244,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 return Err(super::ReadError::Load(Arc::new(error)));
             }
             Err(LoadError::HistoryMoved) => {
-                self.store.fleet.ask_all(deadline).await;
+                self.store.fleet.look_for_primary(need.timeline.next(), deadline).await;
                 return Ok(None);
             }
             Err(LoadError::Failed(error)) => return Err(error.into()),

@@ -101,7 +101,8 @@ pub enum ReadError<E: std::error::Error + 'static> {
 }
 
 impl<E: std::error::Error + 'static> ReadError<E> {
-    /// The error of highwater itself, unless the loader failed.
+    /// The error of highwater itself, to be asked what is wrong: timed out, overloaded, unavailable, a lost write. `None`
+    /// where the loader failed. A read may always be tried again.
     #[must_use]
     pub fn as_cache(&self) -> Option<&Error> {
         match self {

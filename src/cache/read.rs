@@ -265,7 +265,9 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             let epoch = self.store.epochs.current().clone();
             let moment = session.moment();
             match self.floor(session, options, &epoch) {
-                Err(Standing::Ahead) if !looked => fleet.ask_all(deadline).await,
+                Err(Standing::Ahead) if !looked => {
+                    fleet.look_for_primary(epoch.history.timeline().next(), deadline).await;
+                }
                 Err(Standing::Ahead) => {
                     return Err(Error::not_fresh("the token is of a timeline that no reachable primary is on"));
                 }

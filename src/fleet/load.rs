@@ -178,7 +178,7 @@ impl<S: Source> Fleet<S> {
                     // Once: the primary has moved, or a pooled connection was dead and a fresh one may not be.
                     resolved_again = true;
                     self.counters.retries.add_one();
-                    self.ask_all(need.deadline).await;
+                    self.look_for_primary(need.timeline, need.deadline).await;
                     node = self.find_primary(need.deadline).await.map_err(LoadError::Failed)?;
                 }
                 Err(Attempt::Fault(fault)) => break Err(LoadError::Failed(fault.into())),

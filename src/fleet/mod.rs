@@ -10,10 +10,10 @@ pub(crate) use load::{LoadError, Loaded, Need, Work};
 use crate::clock::Clock;
 use crate::entry::Bound;
 use crate::epoch::Epochs;
-use crate::source::{NodeId, Role, Source};
+use crate::source::{Fault, FaultKind, NodeId, Role, Source};
 use crate::stats::{NodeStats, StoreCounters};
 use crate::watched::Watched;
-use crate::{Error, Lsn, Settings};
+use crate::{Error, Lsn, Settings, Timeline};
 use arc_swap::ArcSwap;
 use belief::{Belief, Standing};
 use std::sync::Arc;
@@ -124,30 +124,41 @@ impl<S: Source> Fleet<S> {
     /// one time share one question.
     pub(crate) async fn primary_position(&self, deadline: Instant) -> Result<crate::Position, Error> {
         let node = self.find_primary(deadline).await?;
-        if !self.ask(&[node], deadline).await {
+        if !self.ask(&[node], deadline, |_| false).await {
             // What is believed was read before this call, and so is no answer to it.
-            return Err(Error::timed_out("asking the primary for its position"));
+            return Err(Fault::new(FaultKind::TimedOut, self.name(node), "did not tell its position in time").into());
         }
         match self.beliefs.now().get(node).map(|belief| &belief.standing) {
             Some(Standing::Up(Role::Primary { timeline, insert, .. })) => {
                 Ok(crate::Position { timeline: *timeline, lsn: *insert })
             }
-            Some(Standing::Out { why, note }) => {
-                Err(crate::source::Fault::new(*why, self.name(node), note.clone()).into())
-            }
+            Some(Standing::Out { why, note }) => Err(Fault::new(*why, self.name(node), note.clone()).into()),
             _ => Err(Error::unavailable(format!("{} is not the primary any more", self.name(node)))),
         }
     }
 
     /// Asks every server anew and waits for their answers, or until the deadline.
     pub(crate) async fn ask_all(&self, deadline: Instant) {
-        let nodes: Vec<NodeId> = (0..self.nodes.len()).collect();
-        self.ask(&nodes, deadline).await;
+        self.ask(&self.every_node(), deadline, |_| false).await;
     }
 
-    /// Asks these servers anew and waits for answers to questions begun after this call, or until the deadline. Returns
-    /// whether all have answered.
-    async fn ask(&self, nodes: &[NodeId], deadline: Instant) -> bool {
+    /// Asks every server anew until one of them answers as the primary of `timeline` or of a later one: a server that is
+    /// frozen holds nobody who does not need it. Otherwise as [`ask_all`](Self::ask_all).
+    pub(crate) async fn look_for_primary(&self, timeline: Timeline, deadline: Instant) {
+        let is_it = |belief: &Belief| match &belief.standing {
+            Standing::Up(Role::Primary { timeline: theirs, .. }) => *theirs >= timeline,
+            _ => false,
+        };
+        self.ask(&self.every_node(), deadline, is_it).await;
+    }
+
+    fn every_node(&self) -> Vec<NodeId> {
+        (0..self.nodes.len()).collect()
+    }
+
+    /// Asks these servers anew and waits for answers to questions begun after this call: for all, or for one that is
+    /// `enough`, or until the deadline. Returns whether it did not come to that.
+    async fn ask(&self, nodes: &[NodeId], deadline: Instant, enough: impl Fn(&Belief) -> bool) -> bool {
         let targets: Vec<(NodeId, u64)> = nodes
             .iter()
             .filter_map(|&node| {
@@ -158,7 +169,8 @@ impl<S: Source> Fleet<S> {
             .collect();
         let answered = |beliefs: &Vec<Belief>| {
             let answered = |&(node, target): &(NodeId, u64)| beliefs.get(node).is_none_or(|it| it.probes >= target);
-            targets.iter().all(answered).then_some(())
+            let suffices = |at: &&(NodeId, u64)| answered(at) && beliefs.get(at.0).is_some_and(&enough);
+            (targets.iter().any(|at| suffices(&at)) || targets.iter().all(answered)).then_some(())
         };
         tokio::select! {
             biased;

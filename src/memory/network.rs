@@ -29,6 +29,8 @@ pub enum Step {
     Commit,
     /// The answer to a COMMIT comes back. Cut here, the outcome is unknown.
     Acknowledge,
+    /// A ROLLBACK is on its way.
+    Rollback,
     /// The server is asked for the token of a commit.
     Token,
     /// The monitor asks what the server is.

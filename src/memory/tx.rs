@@ -110,6 +110,20 @@ impl source::Transaction for Tx {
         &self.writer
     }
 
+    async fn rollback(mut self, deadline: Instant) {
+        let Ok(connection) = self.writer.connection() else { return };
+        // What was dropped may still be under way, and its answer would be taken for that of the ROLLBACK.
+        if self.writer.is_pending()
+            || !matches!(timeout_at(deadline, connection.send(Step::Rollback)).await, Ok(Ok(())))
+        {
+            return;
+        }
+        self.writer.abandon();
+        if let Some(connection) = self.writer.release() {
+            self.from.shelf.put_back(connection);
+        }
+    }
+
     async fn commit(mut self, deadline: Instant) -> Committed {
         self.conclude(deadline).await
     }

@@ -194,11 +194,16 @@ impl Writer {
     }
 
     /// Lets the server roll back, unless it has begun to commit.
-    fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         let xid = self.draft().xid;
         if let (Some(connection), Some(xid)) = (&self.connection, xid) {
             connection.cluster.abandon(connection.server, connection.boot, xid);
         }
+    }
+
+    /// Whether a statement was dropped before its answer came.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.any()
     }
 
     /// Why the transaction can only roll back.
@@ -206,7 +211,7 @@ impl Writer {
         let aborted = |connection: &Connection| {
             connection.fault(FaultKind::Statement, "a statement was dropped before its answer came")
         };
-        let dropped = if self.pending.any() { self.connection.as_ref().map(aborted) } else { None };
+        let dropped = if self.is_pending() { self.connection.as_ref().map(aborted) } else { None };
         self.draft().failed.clone().or(dropped)
     }
 

@@ -124,11 +124,13 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
     }
     if text.contains("invalid peer certificate") {
         return Some(format!(
-            "the certificate of the Redis server is not trusted ({text}): let the system trust the authority that signed \
-             it, or name that authority's file in the environment variable SSL_CERT_FILE"
+            "the certificate of the Redis server is not trusted ({text}): give the authority that signed it as \
+             root_certificates, or let the system trust it; and use the host name that the certificate is for"
         ));
     }
-    (error.kind() == ErrorKind::Parse).then(|| "what answers at the Redis URL does not speak Redis: correct it".into())
+    (error.kind() == ErrorKind::Parse).then(|| {
+        "what answers at the Redis URL does not speak Redis: correct it, or write rediss:// where it speaks TLS".into()
+    })
 }
 
 /// The first answer that waiting does not mend, as an error. Everything else is left to later: that there is no

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How to reach Redis, and under which names.
@@ -12,6 +13,7 @@ pub struct RedisSettings {
     pub(super) namespace: String,
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
+    pub(super) root_certificates: Option<PathBuf>,
 }
 
 impl RedisSettings {
@@ -23,6 +25,7 @@ impl RedisSettings {
             namespace: "highwater".to_owned(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
+            root_certificates: None,
         }
     }
 
@@ -46,6 +49,13 @@ impl RedisSettings {
         self
     }
 
+    /// A PEM file of the certificates to trust, for `rediss://` and feature `tls`. Read once, when the link is made. The
+    /// system's by default.
+    pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
+        self.root_certificates = Some(file.into());
+        self
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         if self.namespace.is_empty() || self.namespace.len() > 64 || !self.namespace.bytes().all(allowed) {
@@ -63,12 +73,13 @@ impl RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, namespace, connect_timeout, response_timeout } = self;
+        let Self { url: _, namespace, connect_timeout, response_timeout, root_certificates } = self;
         // The URL may hold a password.
         f.debug_struct("RedisSettings")
             .field("namespace", namespace)
             .field("connect_timeout", connect_timeout)
             .field("response_timeout", response_timeout)
+            .field("root_certificates", root_certificates)
             .finish_non_exhaustive()
     }
 }

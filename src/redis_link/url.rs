@@ -3,8 +3,9 @@
 use super::settings::RedisSettings;
 use crate::Error;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisError, parse_redis_url};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, parse_redis_url};
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 /// How a URL is written.
@@ -22,8 +23,14 @@ pub(super) fn client(settings: &RedisSettings) -> Result<(Client, i64), Error> {
     if scheme.contains("cluster") || scheme.contains("sentinel") {
         return refuse(ONE_SERVER);
     }
-    if matches!(scheme.as_str(), "rediss" | "valkeys") && cfg!(not(feature = "tls")) {
+    let encrypted = matches!(scheme.as_str(), "rediss" | "valkeys");
+    if encrypted && cfg!(not(feature = "tls")) {
         return refuse("it asks for TLS, which this build cannot speak: enable highwater's feature `tls`");
+    }
+    if settings.root_certificates.is_some() && !encrypted {
+        return refuse(
+            "it is without TLS, and root_certificates is given: write rediss://, or leave root_certificates away",
+        );
     }
     let Some(url) = parse_redis_url(text) else { return refuse(FORM) };
     if url.host_str().is_some_and(|host| host.contains(',')) {
@@ -32,8 +39,8 @@ pub(super) fn client(settings: &RedisSettings) -> Result<(Client, i64), Error> {
     match url.fragment() {
         Some("insecure") => {
             return refuse(
-                "#insecure would accept any certificate: leave it away, and let the system trust the authority that \
-                 signed the server's certificate",
+                "#insecure would accept any certificate: leave it away, and give the authority that signed the \
+                 server's certificate as root_certificates",
             );
         }
         Some(_) => return refuse(&format!("what follows # would be ignored: {FORM}")),
@@ -63,8 +70,32 @@ pub(super) fn client(settings: &RedisSettings) -> Result<(Client, i64), Error> {
     if !matches!(info.addr(), ConnectionAddr::Unix(_)) {
         info = info.set_tcp_settings(tcp_settings());
     }
-    Ok((Client::open(info).map_err(unusable)?, database))
+    let client = match &settings.root_certificates {
+        None => Client::open(info).map_err(unusable)?,
+        Some(file) => trusting(info, file)?,
+    };
+    Ok((client, database))
 }
+
+#[cfg(not(feature = "tls"))]
+fn trusting(_: ConnectionInfo, _: &Path) -> Result<Client, Error> {
+    refuse("root_certificates is given, and TLS is not in this build: enable highwater's feature `tls`")
+}
+
+#[cfg(feature = "tls")]
+fn trusting(info: ConnectionInfo, file: &Path) -> Result<Client, Error> {
+    let broken = || format!("root_certificates: {} is not a readable PEM file of certificates", file.display());
+    let pem = std::fs::read(file).map_err(|cause| Error::configuration_because(broken(), cause))?;
+    if !pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
+        return Err(Error::configuration(broken()));
+    }
+    let trusted = redis::TlsCertificates { client_tls: None, root_cert: Some(pem) };
+    Client::build_with_tls(info, trusted).map_err(|cause| Error::configuration_because(broken(), cause))
+}
+
+/// Without one certificate nobody would be trusted, and every server refused for a reason that does not say so.
+#[cfg(feature = "tls")]
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Refuses parameters that the client library does not know, such as a misspelt one for the password. They are not
 /// repeated: nobody knows what was written there.

@@ -65,7 +65,9 @@ pub struct Ask {
     pub primary: bool,
     /// A tag known for the connection is read anew where it is below this.
     pub floor: Lsn,
-    /// An upper bound is read after the data ([`Stamp::upper`]).
+    /// An upper bound is read after the data ([`Stamp::upper`]). A standby that does not stream cannot tell one, such as
+    /// one that recovers from an archive, or whose primary is gone: there [`Lease::finish`] is a fault,
+    /// [`FaultKind::Unproven`].
     pub upper: bool,
     /// On the primary: every transaction that was in progress when the lease began must have ended before the data is
     /// read, so that nothing that a standby has shown is missing.
@@ -119,11 +121,12 @@ pub trait Lease: Send + Sync + 'static {
     fn conn(&self) -> &Self::Conn;
 
     /// Ends the load: reads what is still to be read, gives the connection back and tells how new the data is known
-    /// to be, or what went wrong on the connection while the loader had it. Dropped instead, the connection is discarded.
+    /// to be, or what went wrong on the connection while the loader had it. Where an upper bound was asked for, its stamp
+    /// has one, or there is none. Dropped instead, the connection is discarded.
     fn finish(self) -> impl Future<Output = Result<Stamp, Fault>> + Send;
 }
 
-/// A transaction on the primary. Dropped, it rolls back.
+/// A transaction on the primary. Dropped, it rolls back, and its connection is discarded.
 pub trait Transaction: Send + Sync + 'static {
     /// What the transaction's statements run on.
     type Conn: Send + Sync;
@@ -133,6 +136,10 @@ pub trait Transaction: Send + Sync + 'static {
 
     /// The timeline that the transaction began on.
     fn timeline(&self) -> Timeline;
+
+    /// Rolls back and keeps the connection for others. Where that does not succeed by the deadline the connection is
+    /// discarded instead: one way or the other nothing is committed, also of a transaction that a statement had aborted.
+    fn rollback(self, deadline: Instant) -> impl Future<Output = ()> + Send;
 
     /// Commits, and reads the token behind the commit in the same round trip.
     fn commit(self, deadline: Instant) -> impl Future<Output = Committed> + Send;
@@ -205,7 +212,8 @@ pub enum FaultKind {
     TimedOut,
     /// Every connection is in use, in our pool or at the server (53300).
     Busy,
-    /// A query was cancelled by recovery (40001, 57P04 on a standby): elsewhere it may succeed.
+    /// Something else had to go first: recovery on a standby (40001, 57P04), where another server may answer; or at COMMIT
+    /// another transaction (40001, 40P01), where the same transaction may succeed once more.
     Conflict,
     /// It is not in the role that was needed, such as a standby asked to write (25006).
     WrongRole,

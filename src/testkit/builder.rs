@@ -1,5 +1,9 @@
 //! What a cluster should be, before it is.
 
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::testkit::binaries;
@@ -21,12 +25,45 @@ pub struct ClusterBuilder {
     replicas: usize,
     settings: Settings,
     fresh_identity: bool,
+    tls: Option<Tls>,
     patience: Duration,
+}
+
+/// What a server that speaks TLS shows, in PEM.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Tls {
+    /// Writes both for `user`, to whom alone the key is readable: otherwise PostgreSQL refuses it.
+    pub(crate) fn write(&self, certificate: &Path, key: &Path, user: RunAs) -> Result<(), TestkitError> {
+        for (path, pem) in [(certificate, &self.certificate), (key, &self.key)] {
+            fs::write(path, pem).map_err(TestkitError::folder("write", path))?;
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+                .map_err(TestkitError::folder("change the mode of", path))?;
+            user.own(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
 }
 
 impl ClusterBuilder {
     pub(crate) fn new() -> Self {
-        Self { replicas: 0, settings: Settings::defaults(), fresh_identity: false, patience: Duration::from_secs(60) }
+        Self {
+            replicas: 0,
+            settings: Settings::defaults(),
+            fresh_identity: false,
+            tls: None,
+            patience: Duration::from_secs(60),
+        }
     }
 
     /// How many streaming replicas follow the primary. Defaults to 0.
@@ -54,6 +91,12 @@ impl ClusterBuilder {
     pub fn fresh_identity(mut self) -> Self {
         self.fresh_identity = true;
         self
+    }
+
+    /// Lets all nodes speak TLS besides plaintext, with this certificate and its key, in PEM. Defaults to plaintext.
+    pub fn tls(mut self, certificate: &str, key: &str) -> Self {
+        self.tls = Some(Tls { certificate: certificate.to_owned(), key: key.to_owned() });
+        self.config("ssl", "on")
     }
 
     /// How long any single step may take. Defaults to 60 s.
@@ -91,7 +134,7 @@ impl ClusterBuilder {
         }
     }
 
-    async fn fill_and_start(&self, cluster: &Cluster, bin: &std::path::Path, user: RunAs) -> Result<(), TestkitError> {
+    async fn fill_and_start(&self, cluster: &Cluster, bin: &Path, user: RunAs) -> Result<(), TestkitError> {
         let folders = cluster.nodes().map(|node| node.data().to_path_buf());
         if self.fresh_identity {
             let first = cluster.primary().data();
@@ -108,6 +151,9 @@ impl ClusterBuilder {
             }
         }
         for node in cluster.nodes() {
+            if let Some(tls) = &self.tls {
+                tls.write(&node.data().join("server.crt"), &node.data().join("server.key"), user)?;
+            }
             node.write_settings()?;
         }
         // All at once: a replica that finds no primary yet tries again within 100 ms.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::testkit::TestkitError;
 use crate::testkit::binaries;
+use crate::testkit::builder::Tls;
 use crate::testkit::home::Home;
 use crate::testkit::port::Port;
 use crate::testkit::recipe::Recipe;
@@ -26,6 +27,7 @@ const DEFAULTS: &str = "bind 127.0.0.1\nsave \"\"\nappendonly no\nrepl-diskless-
 pub struct RedisServerBuilder {
     lines: Vec<String>,
     password: Option<String>,
+    tls: Option<Tls>,
     patience: Duration,
 }
 
@@ -36,6 +38,7 @@ pub struct RedisServerBuilder {
 pub struct RedisServer {
     server: Server,
     port: Port,
+    tls_port: Option<Port>,
     password: Option<String>,
     home: Home,
 }
@@ -72,6 +75,13 @@ impl RedisServerBuilder {
         self.config("replicaof", format!("127.0.0.1 {}", primary.port()))
     }
 
+    /// Lets the server speak TLS on a second port, with this certificate and its key, in PEM. Clients need none. Defaults
+    /// to plaintext alone.
+    pub fn tls(mut self, certificate: &str, key: &str) -> Self {
+        self.tls = Some(Tls { certificate: certificate.to_owned(), key: key.to_owned() });
+        self
+    }
+
     /// How long any single step may take. Defaults to 30 s.
     pub fn patience(mut self, longest: Duration) -> Self {
         self.patience = longest;
@@ -92,11 +102,19 @@ impl RedisServerBuilder {
         let program = binaries::redis_server()?;
         let home = Home::create("redis-")?;
         let port = Port::reserve()?;
-        let config = home.path().join("redis.conf");
-        let text =
-            format!("{DEFAULTS}dir {}\nport {}\n{}\n", home.path().display(), port.number(), self.lines.join("\n"));
-        fs::write(&config, text).map_err(TestkitError::folder("write", &config))?;
         let user = RunAs::choose()?;
+        let mut lines = self.lines;
+        let tls_port = self.tls.as_ref().map(|_| Port::reserve()).transpose()?;
+        if let (Some(tls), Some(port)) = (&self.tls, &tls_port) {
+            let (certificate, key) = (home.path().join("server.crt"), home.path().join("server.key"));
+            tls.write(&certificate, &key, user)?;
+            let (certificate, key) = (certificate.display(), key.display());
+            lines.push(format!("tls-port {}\ntls-auth-clients no", port.number()));
+            lines.push(format!("tls-cert-file {certificate}\ntls-key-file {key}"));
+        }
+        let config = home.path().join("redis.conf");
+        let text = format!("{DEFAULTS}dir {}\nport {}\n{}\n", home.path().display(), port.number(), lines.join("\n"));
+        fs::write(&config, text).map_err(TestkitError::folder("write", &config))?;
         // A replica writes what its primary sends into the folder.
         user.own(home.path())?;
         let log = home.path().join("redis.log");
@@ -106,6 +124,7 @@ impl RedisServerBuilder {
         let redis = RedisServer {
             server: Server::new(name, recipe, probe, self.patience),
             port,
+            tls_port,
             password: self.password,
             home,
         };
@@ -119,7 +138,7 @@ impl RedisServerBuilder {
 impl RedisServer {
     /// Describes a server; without further words it is a bare one.
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder { lines: Vec::new(), password: None, patience: Duration::from_secs(30) }
+        RedisServerBuilder { lines: Vec::new(), password: None, tls: None, patience: Duration::from_secs(30) }
     }
 
     /// Starts a server with the default settings.
@@ -139,6 +158,12 @@ impl RedisServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The TCP port on which it speaks TLS, where it was given a certificate.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls_port.as_ref().map(Port::number)
     }
 
     /// The TCP address.

@@ -5,7 +5,7 @@ use highwater::memory::{Cluster, Fate, Network, Step};
 use highwater::source::{Fault, FaultKind, Outcome};
 use highwater::{Highwater, Retraction, Rung, Session, WriteError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -19,6 +19,61 @@ async fn dropping_rolls_back() {
     assert!(session.token().is_empty());
     instance.write(&session, 1, "kept").await;
     assert_eq!(instance.name(&session, 1).await.as_deref(), Some("kept"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rolling_back_is_sent_and_counted() {
+    let cluster = cluster(1);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let network = Network::new(move |_, step| {
+        count.fetch_add(usize::from(step == Step::Rollback), Ordering::SeqCst);
+        Fate::Pass(Duration::ZERO)
+    });
+    let store = Highwater::over(cluster.source_over(network)).start().await.unwrap();
+    let session = Session::new();
+    for _ in 0..3 {
+        let tx = store.begin(&session).await.unwrap();
+        tx.put("users", 1, "never".to_owned()).await.unwrap();
+        tx.rollback().await;
+    }
+    let failed = store.write(&session, async |tx| tx.insert("users", 1, "twice".to_owned()).await);
+    assert!(matches!(failed.await, Err(WriteError::Caller(_))));
+    assert_eq!(sent.load(Ordering::SeqCst), 4);
+    assert_eq!(store.stats().counts.rollbacks, 4);
+    assert!(session.token().is_empty());
+    let tx = store.begin(&session).await.unwrap();
+    // Its row is not locked by any of them.
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// What a caller asks of an error before it tries again.
+#[tokio::test(start_paused = true)]
+async fn errors_tell_whether_a_write_may_be_repeated() {
+    let cluster = cluster(1);
+    let (source, cut) = breaking(&cluster);
+    let store = Highwater::over(source).start().await.unwrap();
+    let session = Session::new();
+    let write = async |name: &str| {
+        let name = name.to_owned();
+        store.write(&session, async |tx| tx.put("users", 1, name).await).await.map(drop)
+    };
+    let refused = store.write(&session, async |tx| tx.insert("users", 1, "twice".to_owned()).await).await.unwrap_err();
+    assert!(!refused.is_safe_to_retry() && !refused.is_outcome_unknown() && refused.as_store().is_none());
+    let tx = store.begin(&session).await.unwrap();
+    tx.insert("users", 1, "twice".to_owned()).await.unwrap_err();
+    let aborted = tx.commit().await.unwrap_err();
+    assert!(!aborted.is_safe_to_retry(), "it would fail again: {aborted:?}");
+    assert!(aborted.as_store().is_some_and(|error| !error.is_unavailable() && !error.is_transient()), "{aborted:?}");
+    cut.store(true, Ordering::SeqCst);
+    let unknown = write("perhaps").await.unwrap_err();
+    assert!(unknown.is_outcome_unknown() && !unknown.is_safe_to_retry(), "{unknown:?}");
+    cut.store(false, Ordering::SeqCst);
+    cluster.kill(0);
+    let down = write("later").await.unwrap_err();
+    assert!(down.is_safe_to_retry() && !down.is_outcome_unknown(), "{down:?}");
+    assert!(down.as_store().is_some_and(|error| error.is_unavailable() && !error.is_overloaded()), "{down:?}");
 }
 
 #[tokio::test(start_paused = true)]

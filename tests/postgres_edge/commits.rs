@@ -1,7 +1,7 @@
 //! Commits: one verdict for every way that they can end.
 
 use crate::{PRIMARY, Result, builder, cluster, source, within};
-use highwater::source::postgres::{Postgres, PostgresNode};
+use highwater::source::postgres::{Postgres, PostgresNode, PostgresTransaction};
 use highwater::source::{Committed, FaultKind, Outcome, Source, Transaction};
 use highwater::testkit::Proxy;
 use highwater::{Position, Timeline};
@@ -74,6 +74,79 @@ async fn a_statement_that_was_given_up_rolls_back() -> Result {
     assert!(tx.conn().execute("select pg_sleep(5)", &[]).await.unwrap_err().is_timeout());
     assert!(matches!(tx.commit(within(5_000)).await, Committed::RolledBack(_)));
     assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("old"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_cannot_be_serialized_is_told_at_commit_as_one_to_repeat() -> Result {
+    let cluster = cluster(0).await?;
+    cluster.primary().execute("insert into t values (2, 'old')").await?;
+    let source = source(&cluster).await?;
+    let skew = async |id: i32| -> Result<PostgresTransaction> {
+        let tx = source.begin(PRIMARY, within(5_000)).await?;
+        tx.conn().execute("set transaction isolation level serializable", &[]).await?;
+        tx.conn().query("select count(*) from t where v = 'old'", &[]).await?;
+        tx.conn().execute("update t set v = 'new' where id = $1", &[&id]).await?;
+        Ok(tx)
+    };
+    let (one, two) = (skew(1).await?, skew(2).await?);
+    assert!(matches!(one.commit(within(5_000)).await, Committed::Done { .. }));
+    let Committed::RolledBack(fault) = two.commit(within(5_000)).await else { panic!("it was serializable") };
+    assert_eq!(fault.kind, FaultKind::Conflict, "{fault}");
+    assert!(fault.to_string().contains("40001"), "{fault}");
+    Ok(())
+}
+
+async fn backend(tx: &PostgresTransaction) -> Result<i32> {
+    Ok(tx.conn().query_one("select pg_backend_pid()", &[]).await?.get(0))
+}
+
+#[tokio::test]
+async fn rolling_back_keeps_the_connection_and_dropping_ends_it() -> Result {
+    let cluster = cluster(0).await?;
+    let source = builder(&cluster).pool_size(1).operation_timeout(Duration::from_millis(400)).build()?;
+    source.probe(PRIMARY).await?;
+    let begin = async || source.begin(PRIMARY, within(5_000)).await;
+    let tx = begin().await?;
+    let first = backend(&tx).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    tx.rollback(within(5_000)).await;
+    let tx = begin().await?;
+    assert_eq!(backend(&tx).await?, first);
+    tx.conn().execute("select 1 / 0", &[]).await.unwrap_err();
+    tx.rollback(within(5_000)).await;
+    let tx = begin().await?;
+    assert_eq!(backend(&tx).await?, first, "aborted by a statement, and rolled back all the same");
+    drop(tx);
+    let tx = begin().await?;
+    let second = backend(&tx).await?;
+    assert_ne!(second, first, "dropped");
+    assert!(tx.conn().query("select pg_sleep(5)", &[]).await.unwrap_err().is_timeout());
+    let begun = Instant::now();
+    tx.rollback(within(5_000)).await;
+    assert!(begun.elapsed() < Duration::from_millis(200), "nothing is sent behind a statement that may still run");
+    let tx = begin().await?;
+    assert_ne!(backend(&tx).await?, second);
+    tx.rollback(within(5_000)).await;
+    assert_eq!(cluster.primary().value("select v from t").await?.as_deref(), Some("old"));
+    let locks = "select count(*) from pg_locks where relation = 't'::regclass";
+    assert_eq!(cluster.primary().value(locks).await?.as_deref(), Some("0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_roll_back_that_nobody_answers_ends_at_its_deadline() -> Result {
+    let cluster = cluster(0).await?;
+    let proxy = Proxy::start(cluster.primary().address()).await?;
+    let source = through(&proxy).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    proxy.blackhole();
+    let begun = Instant::now();
+    tx.rollback(within(300)).await;
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    proxy.heal().await?;
+    crate::write(&source, "next").await?;
     Ok(())
 }
 

@@ -56,6 +56,37 @@ async fn a_standby_that_lost_its_primary_counts_up_to_what_was_confirmed() -> Re
     Ok(())
 }
 
+/// A standby that recovers from an archive: no receiver, so nothing tells which timeline it has replayed, nor bounds what it
+/// shows.
+#[tokio::test]
+async fn a_standby_that_recovers_from_an_archive_proves_nothing() -> Result {
+    let cluster = cluster(1).await?;
+    let source = source(&cluster).await?;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    let log = primary.value("show data_directory").await?.expect("a folder");
+    let streamed = source.lease(REPLICA, Ask { upper: true, ..ask(false) }).await?;
+    streamed.conn().query("select v from t", &[]).await?;
+    assert!(streamed.finish().await?.upper.is_some());
+    replica.configure("restore_command", &format!("cp {log}/pg_wal/%f %p")).await?;
+    replica.execute("alter system set primary_conninfo = ''").await?;
+    replica.restart().await?;
+    write(&source, "archived").await?;
+    primary.execute("select pg_switch_wal()").await?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while replica.value("select v from t").await?.as_deref() != Some("archived") {
+        assert!(Instant::now() < deadline, "{}", replica.log_tail());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(replica.value("select count(*) from pg_stat_wal_receiver").await?.as_deref(), Some("0"));
+    for upper in [true, false] {
+        let lease = source.lease(REPLICA, Ask { upper, ..anew(false) }).await?;
+        lease.conn().query("select v from t", &[]).await.map_err(|fault| println!("{fault}")).ok();
+        assert_eq!(lease.finish().await.unwrap_err().kind, FaultKind::Unproven, "upper {upper}");
+    }
+    assert!(matches!(role(&source, REPLICA).await?, Role::Standby { timeline: None, .. }));
+    Ok(())
+}
+
 /// replica0 is cut off and promoted without the last write; replica1 has it. Its position passes the comparison of
 /// numbers, and only the label tells that its history is the lost one.
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::{PRIMARY, REPLICA, Result, address, anew, ask, builder, cluster, load, source, within};
 use highwater::source::postgres::{Postgres, PostgresNode};
-use highwater::source::{Ask, FaultKind, Lease, Role, Source};
+use highwater::source::{Ask, Committed, FaultKind, Lease, Role, Source, Transaction};
 use highwater::testkit::{Cluster, Proxy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,61 @@ async fn a_recovery_conflict_is_told_though_the_loader_swallows_it() -> Result {
     let fault = lease.finish().await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Conflict, "{fault}");
     assert!(fault.is_worth_another_server());
+    Ok(())
+}
+
+/// A time-out that the application or its role has set, and an operator's pg_cancel_backend, end a statement: the server is
+/// none the worse for it.
+#[tokio::test]
+async fn a_cancelled_statement_says_nothing_about_its_server() -> Result {
+    let cluster = cluster(1).await?;
+    let source = source(&cluster).await?;
+    let cancel = "select pg_cancel_backend(pid) from pg_stat_activity where query like '%pg_sleep(5)%' and pid <> pg_backend_pid()";
+    for (node, server) in [(PRIMARY, cluster.primary()), (REPLICA, cluster.replica(0))] {
+        let lease = source.lease(node, ask(node == PRIMARY)).await?;
+        let (answer, cancelled) = tokio::join!(lease.conn().query("select pg_sleep(5)", &[]), async {
+            sleep(Duration::from_millis(300)).await;
+            server.execute(cancel).await
+        });
+        cancelled?;
+        let error = answer.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
+        assert!(!error.is_timeout() && !error.is_transient(), "the server answered: {error}");
+        assert!(error.to_string().contains(&server.address().to_string()), "{error}");
+        lease.finish().await?;
+    }
+    cluster.primary().execute("alter role postgres set statement_timeout = '200ms'").await?;
+    let source = crate::source(&cluster).await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    tx.conn().execute("update t set v = 'new'", &[]).await?;
+    tx.conn().query("select pg_sleep(5)", &[]).await.unwrap_err();
+    let committed = tx.commit(within(5_000)).await;
+    assert!(matches!(&committed, Committed::RolledBack(fault) if fault.kind == FaultKind::Statement), "{committed:?}");
+    Ok(())
+}
+
+/// The flush of an errand hangs, as on a disk that stalls. Reads and the monitor do not depend on it.
+#[tokio::test]
+async fn a_stalled_errand_does_not_silence_the_monitor() -> Result {
+    let cluster = cluster(0).await?;
+    let source = builder(&cluster).operation_timeout(Duration::from_millis(1_500)).build()?;
+    source.probe(PRIMARY).await?;
+    source.nudge(PRIMARY).await?;
+    let pid =
+        "select pid from pg_stat_activity where query like '%pg_logical_emit_message%' and pid <> pg_backend_pid()";
+    let pid: i32 = cluster.primary().value(pid).await?.expect("the connection that nudges").parse()?;
+    let backend = rustix::process::Pid::from_raw(pid).expect("a process");
+    rustix::process::kill_process(backend, rustix::process::Signal::STOP)?;
+    let (nudged, probed) = tokio::join!(source.nudge(PRIMARY), async {
+        sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        source.probe(PRIMARY).await.map(|_| begun.elapsed())
+    });
+    rustix::process::kill_process(backend, rustix::process::Signal::CONT)?;
+    assert_eq!(nudged.unwrap_err().kind, FaultKind::TimedOut);
+    let took = probed?;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    source.nudge(PRIMARY).await?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Queries that recovery cancels on a replica.
 
-use crate::support::{Instance, Result, Rows, over, prepared, run};
-use highwater::Session;
+use crate::support::{Instance, Result, Rows, cluster, over, prepared, run};
 use highwater::testkit::Cluster;
+use highwater::{ReadError, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -74,6 +74,25 @@ fn recovery_conflicts_are_invisible_to_readers() -> Result {
             instance.store.stats().nodes[1].state.starts_with("standby"),
             "a conflict is no reason to be taken out"
         );
+        Ok(())
+    })
+}
+
+/// A role's own limit ends slow statements. They are the loader's errors, and the servers stay in use.
+#[test]
+fn a_statement_timeout_is_the_loaders_error() -> Result {
+    run(async {
+        let cluster = cluster(1).await?;
+        cluster.primary().execute("alter role postgres set statement_timeout = '300ms'").await?;
+        cluster.wait_for_catchup().await?;
+        let slow = Rows { delay: Duration::from_secs(2), ..Rows::default() };
+        let instance = Instance::new(over(&cluster), slow, false).await?;
+        let error = instance.rows.get(&Session::new(), &1).await.unwrap_err();
+        let ReadError::Load(error) = error else { return Err(format!("{error:?}").into()) };
+        assert_eq!(error.code().map(|code| code.code()), Some("57014"));
+        let stats = instance.store.stats();
+        assert!(stats.nodes.iter().all(|node| !node.state.starts_with("out")), "{:?}", stats.nodes);
+        assert_eq!(stats.counts.retries, 0, "it would be as slow elsewhere");
         Ok(())
     })
 }

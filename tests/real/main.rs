@@ -5,6 +5,7 @@
 mod cancelled;
 mod captured;
 mod conflicts;
+mod crash;
 mod crowd;
 mod deaf;
 mod down;

@@ -32,17 +32,19 @@ fn as_role(node: &Node, user: &str) -> PostgresNode {
 fn addresses_that_cannot_be_read() -> Result {
     run(async {
         let cluster = cluster(0).await?;
-        refused(highwater::Highwater::builder(), &["at least one node", "primary's URL"]).await?;
+        refused(highwater::Highwater::builder(), &["at least one server", "primary's URL"]).await?;
         for (url, word) in [
-            ("postgres://app:s3cret@host:port/db", "node 1"),
+            ("postgres://app:s3cret@host:port/db", "server 2 of 2 (…@host:port)"),
             ("http://app:s3cret@host/db", "postgres://user@host"),
-            ("postgres://app:s3cret@one,two/db", "node of its own"),
+            ("postgres://app:s3cret@one,two/db", "server of its own"),
             ("postgres:///db?user=app&password=s3cret", "host"),
             ("s3cret", "cannot be read"),
             ("", "host"),
         ] {
             refused(over(&cluster).replica(url), &[word]).await?;
         }
+        let again = cluster.primary().url().replace("postgres@", "app:s3cret@");
+        refused(over(&cluster).primary(again), &[&cluster.primary().address().to_string(), "twice"]).await?;
         for (url, word) in [("redis://:s3cret@host:port", "Redis URL"), ("s3cret", "Redis URL"), ("", "Redis URL")] {
             refused(over(&cluster).redis(url), &[word]).await?;
         }

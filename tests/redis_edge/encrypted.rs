@@ -1,74 +1,50 @@
-//! TLS: the certificate is checked, or there is no connection.
+//! TLS to Redis: checked, or refused.
 
-use crate::{address, entry, offer, opened, refused};
+use crate::authority::Authority;
+use crate::{address, entry, offer, told};
+use highwater::ledger::{Ledger, RedisLedger, Subscription};
 use highwater::testkit::RedisServer;
-use highwater::tier::SharedTier;
+use highwater::tier::{RedisTier, SharedTier};
+use highwater::{Error, RedisLink, RedisSettings};
 use std::path::Path;
-use std::process::Command;
 
-fn openssl(folder: &Path, args: &str) {
-    let output = Command::new("openssl").args(args.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+async fn connect(url: String, roots: &Path) -> Result<RedisLink, Error> {
+    RedisLink::connect(RedisSettings::new(url).namespace("shop").root_certificates(roots)).await
 }
 
-/// A private authority with a certificate for `localhost`, in PEM.
-fn authority(folder: &Path) {
-    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(folder, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"));
-    openssl(folder, &format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
-    openssl(
-        folder,
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names",
-    );
-    // The server runs as another user.
-    for (path, mode) in [("", 0o755), ("server.pem", 0o644), ("server.key", 0o644), ("ca.pem", 0o644)] {
-        let rights = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(folder.join(path), rights).unwrap();
+#[tokio::test]
+async fn the_chain_and_the_name_are_checked() {
+    let (ours, theirs) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (right, wrong) = (ours.roots("redis-ours").unwrap(), theirs.roots("redis-theirs").unwrap());
+    let (certificate, key) = ours.certify("localhost").unwrap();
+    let server = RedisServer::builder().password("hunter2").tls(&certificate, &key).start().await.unwrap();
+    let at = |scheme: &str, host: &str, port: u16| format!("{scheme}://:hunter2@{host}:{port}/");
+    let port = server.tls_port().unwrap();
+    let link = connect(at("rediss", "localhost", port), &right).await.unwrap();
+    assert!(link.is_up());
+    let tier = RedisTier::open(link.clone()).await.unwrap();
+    tier.admit(vec![offer(1, entry(7))]).await.unwrap();
+    assert_eq!(tier.fetch(&[address(1)]).await.unwrap(), [Some(entry(7))]);
+    let ledger = RedisLedger::open(link).await.unwrap();
+    let mut subscription = ledger.subscribe().await.unwrap();
+    ledger.retract(&crate::notice(1, &[1]), crate::MINUTE).await.unwrap();
+    subscription.next().await.expect("a message over TLS");
+    for (url, roots, word) in [
+        (at("rediss", "localhost", port), &wrong, "not trusted"),
+        (at("rediss", "127.0.0.1", port), &right, "not valid for name"),
+    ] {
+        let error = connect(url, roots).await.unwrap_err();
+        assert!(error.is_configuration() && told(&error).contains(word), "{word:?} in {}", told(&error));
+        assert!(!told(&error).contains("hunter2"));
     }
-}
-
-const URL: &str = "HIGHWATER_TEST_REDIS";
-
-/// Not a test of its own: the part of the next one that runs where the system trusts the authority.
-#[tokio::test]
-#[ignore = "run by `a_certificate_is_checked`"]
-async fn trusting() {
-    let url = std::env::var(URL).unwrap();
-    let (tier, _ledger) = opened(url.clone()).await.unwrap();
-    tier.admit(vec![offer(1, entry(1))]).await.unwrap();
-    let text = refused(url.replace("localhost", "127.0.0.1")).await;
-    assert!(text.contains("has a certificate for another name"), "{text}");
-}
-
-#[tokio::test]
-async fn a_certificate_is_checked() {
-    let folder = tempfile::tempdir().unwrap();
-    authority(folder.path());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let server = RedisServer::builder()
-        .password("hunter2")
-        .config("tls-port", port)
-        .config("tls-cert-file", file("server.pem"))
-        .config("tls-key-file", file("server.key"))
-        .config("tls-ca-cert-file", file("ca.pem"))
-        .config("tls-auth-clients", "no")
-        .start()
-        .await
-        .unwrap();
-    let url = format!("rediss://:hunter2@localhost:{port}/");
-    let text = refused(url.clone()).await;
-    assert!(text.contains("is not trusted") && text.contains("SSL_CERT_FILE"), "{text}");
-    // The wrong port looks like a server that is away, or has frozen: it is tried again, and nothing is sent in the clear.
-    let (tier, _ledger) = opened(format!("rediss://:hunter2@localhost:{}/", server.port())).await.unwrap();
-    assert!(tier.fetch(&[address(1)]).await.is_err());
-    let trusting = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "encrypted::trusting", "--nocapture"])
-        .env("SSL_CERT_FILE", file("ca.pem"))
-        .env(URL, &url)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&trusting.stdout).into_owned() + &String::from_utf8_lossy(&trusting.stderr);
-    assert!(trusting.status.success() && told.contains("1 passed"), "{told}");
+    // A plaintext server waits for more of what it takes for a command, as a frozen one would.
+    let silent = connect(at("rediss", "localhost", server.port()), &right).await.unwrap();
+    assert!(!silent.is_up());
+    let plain = RedisLink::connect(RedisSettings::new(at("redis", "localhost", port))).await;
+    println!("{plain:?}");
+    assert!(plain.map_or_else(|error| error.is_configuration(), |link| !link.is_up()));
+    let error = connect(at("redis", "localhost", server.port()), &right).await.unwrap_err();
+    assert!(error.is_configuration() && error.to_string().contains("rediss://"), "{error}");
+    let error = connect(at("rediss", "localhost", port), Path::new("/nowhere")).await.unwrap_err();
+    assert!(error.is_configuration() && error.to_string().contains("root_certificates"), "{error}");
 }

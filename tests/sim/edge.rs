@@ -130,6 +130,10 @@ impl Transaction for EdgeTx {
         self.inner.timeline()
     }
 
+    async fn rollback(self, deadline: Instant) {
+        self.inner.rollback(deadline).await;
+    }
+
     async fn commit(self, deadline: Instant) -> Committed {
         let early = self.from.cluster.token(self.node);
         match (self.from.mutant, self.inner.commit(deadline).await) {

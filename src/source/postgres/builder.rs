@@ -4,11 +4,11 @@ use super::super::NodeInfo;
 use super::Postgres;
 use super::dial::{Dial, Dialer};
 use super::encryption::Encryption;
-use super::node::Node;
+use super::node::{Aside, Node};
 use crate::Error;
 use deadpool::Runtime;
 use deadpool::managed::Pool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -154,7 +154,7 @@ impl PostgresBuilder {
     /// A configuration error that names the setting and the remedy, and never repeats a password.
     pub fn build(self) -> Result<Postgres, Error> {
         if self.nodes.is_empty() {
-            return Err(Error::configuration("a PostgreSQL source needs at least one node: give the primary's URL"));
+            return Err(Error::configuration("a PostgreSQL source needs at least one server: give the primary's URL"));
         }
         if self.pool_size == 0 {
             return Err(Error::configuration("pool_size is 0, so nothing could be asked: give at least 1"));
@@ -173,6 +173,7 @@ impl PostgresBuilder {
         let cluster = Arc::new(self.system_identifier.map_or_else(OnceLock::new, OnceLock::from));
         let nodes = self.nodes.iter().enumerate().map(|(index, node)| self.build_node(index, node, &cluster));
         let nodes: Vec<Arc<Node>> = nodes.collect::<Result<_, _>>()?;
+        refuse_twice(&nodes)?;
         let infos = nodes.iter().map(|node| node.info.clone()).collect();
         Ok(Postgres { nodes, infos })
     }
@@ -181,9 +182,9 @@ impl PostgresBuilder {
         let mut config = match &node.address {
             Address::Config(config) => (**config).clone(),
             // The parser's error is not passed on: it can quote parts of the URL, and so of the password.
-            Address::Url(url) => url.parse().map_err(|_| malformed(index))?,
+            Address::Url(url) => url.parse().map_err(|_| malformed(&self.which(index), url))?,
         };
-        let name = check_address(index, &config)?;
+        let name = check_address(&self.which(index), &config)?;
         let encryption = Encryption::decide(&name, &mut config, self.root_certificates.as_deref())?;
         self.prepare(&mut config);
         let dial = Arc::new(Dial {
@@ -202,10 +203,16 @@ impl PostgresBuilder {
             cluster: Arc::clone(cluster),
             known: Mutex::new(None),
             confirmed: Mutex::new(None),
-            side: tokio::sync::Mutex::new(None),
+            probes: Aside::default(),
+            errands: Aside::default(),
             switches: Mutex::new(BTreeMap::new()),
             doubts: Mutex::new(BTreeMap::new()),
         }))
+    }
+
+    /// What a server is called as long as its address is not known.
+    fn which(&self, index: usize) -> String {
+        format!("server {} of {}", index + 1, self.nodes.len())
     }
 
     fn prepare(&self, config: &mut Config) {
@@ -224,20 +231,46 @@ impl PostgresBuilder {
     }
 }
 
-fn malformed(index: usize) -> Error {
+fn malformed(which: &str, url: &str) -> Error {
+    let shown = host_in(url).map(|host| format!(" (…@{host})")).unwrap_or_default();
     Error::configuration(format!(
-        "the address of node {index} cannot be read: give a URL such as postgres://user@host:5432/database; special \
+        "the address of {which}{shown} cannot be read: give a URL such as postgres://user@host:5432/database; special \
          characters of a password are written as %40 for @; sslmode is disable, prefer or require (with feature `tls` \
          both prefer and require check the certificate and the host name)"
     ))
 }
 
+/// The part of a malformed URL that is certain not to be a secret: what follows the last `@` before any parameters.
+fn host_in(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (_, address) = rest.split(['?', '#']).next()?.rsplit_once('@')?;
+    address.split('/').next().filter(|host| !host.is_empty())
+}
+
+/// Refuses one server under one address twice: it would be watched, counted and chosen as two.
+fn refuse_twice(nodes: &[Arc<Node>]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for node in nodes {
+        let config = &node.dial.config;
+        // Behind one pooler, servers may be told apart by the name of the database.
+        let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or_default().to_owned();
+        if !seen.insert((node.name().to_lowercase(), config.get_hostaddrs().first().copied(), database)) {
+            return Err(Error::configuration(format!(
+                "{} is given twice: give each server once, whatever its role, for which of them takes writes is found out \
+                 by asking",
+                node.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Checks that the address leads to one server, and names it without credentials.
-fn check_address(index: usize, config: &Config) -> Result<String, Error> {
+fn check_address(which: &str, config: &Config) -> Result<String, Error> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     if hosts.len() > 1 || addresses.len() > 1 || ports.len() > 1 {
         return Err(Error::configuration(format!(
-            "node {index} names several hosts: give each server as a node of its own, because a position is true of one \
+            "{which} names several hosts: give each as a server of its own, because a position is true of one \
              server only"
         )));
     }
@@ -247,7 +280,7 @@ fn check_address(index: usize, config: &Config) -> Result<String, Error> {
         (Some(Host::Unix(folder)), _) => folder.display().to_string(),
         (None, Some(address)) => address.to_string(),
         (None, None) => {
-            return Err(Error::configuration(format!("node {index} has no host: give the server's address")));
+            return Err(Error::configuration(format!("{which} has no host: give its address")));
         }
     };
     Ok(format!("{host}:{}", ports.first().unwrap_or(&5432)))
@@ -271,8 +304,10 @@ mod tests {
 
     #[test]
     fn each_mistake_is_named_with_its_remedy() {
-        assert!(refused(Postgres::builder()).contains("at least one node"));
-        assert!(refused(node("postgres://app:s3cret@host:port/db")).contains("node 0 cannot be read"));
+        assert!(refused(Postgres::builder()).contains("at least one server"));
+        assert!(
+            refused(node("postgres://app:s3cret@host:port/db")).contains("server 1 of 1 (…@host:port) cannot be read")
+        );
         assert!(refused(node("postgres://app@host/db?s3cret=x")).contains("cannot be read"));
         assert!(refused(node("postgres://app:s3cret@a,b/db")).contains("several hosts"));
         assert!(refused(node("user=app password=s3cret")).contains("no host"));
@@ -280,6 +315,43 @@ mod tests {
         assert!(refused(node("host=a").pool_size(0)).contains("pool_size"));
         assert!(refused(node("host=a").connect_timeout(Duration::ZERO)).contains("connect_timeout"));
         assert!(refused(node("host=a").operation_timeout(Duration::ZERO)).contains("operation_timeout"));
+    }
+
+    #[test]
+    fn a_server_that_is_given_twice_is_named() {
+        let twice = |one: &str, two: &str| node(one).node("host=between").node(two);
+        for (one, two) in [
+            ("postgres://app:s3cret@db1/shop", "postgres://app:s3cret@db1/shop"),
+            ("postgres://app:s3cret@db1/shop", "postgres://other:s3cret@DB1:5432/shop?sslmode=disable"),
+            ("host=db1 user=shop", "postgres://shop@db1"),
+        ] {
+            let text = refused(twice(one, two)).to_lowercase();
+            assert!(text.contains("db1:5432") && text.contains("twice"), "{text}");
+        }
+        // A pooler tells servers apart by the names of databases.
+        for (one, two) in [
+            ("postgres://app@pooler/primary", "postgres://app@pooler/replica"),
+            ("postgres://app@db1/shop", "postgres://app@db1:5433/shop"),
+            ("host=db1 hostaddr=10.0.0.1 sslmode=disable", "host=db1 hostaddr=10.0.0.2 sslmode=disable"),
+        ] {
+            twice(one, two).build().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_read_is_named_as_far_as_it_is_no_secret() {
+        for (url, shown) in [
+            ("postgres://app:s3cret@db1:port/shop?password=s3cret", Some("db1:port")),
+            ("postgres://app:s3cret@s3cret@db1:54320000/shop", Some("db1:54320000")),
+            ("http://app:s3cret@db1/shop", Some("db1")),
+            ("postgres://db1:s3cret/shop", None),
+            ("s3cret", None),
+            ("host=db1 port=x password=s3cret", None),
+        ] {
+            let text = refused(node("host=a").node(url));
+            assert!(text.contains("server 2 of 2"), "{text}");
+            assert!(shown.is_none_or(|shown| text.contains(shown)), "{text}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Encryption {
     #[cfg(not(feature = "tls"))]
     fn checked(name: &str, _: &Config, _: Option<&Path>) -> Result<Self, Error> {
         Err(Error::configuration(format!(
-            "node {name} asks for TLS (sslmode), but highwater was built without its feature `tls`: enable the feature, \
+            "{name} asks for TLS (sslmode), but highwater was built without its feature `tls`: enable the feature, \
              or say sslmode=disable"
         )))
     }
@@ -46,7 +46,7 @@ impl Encryption {
     fn checked(name: &str, config: &Config, roots: Option<&Path>) -> Result<Self, Error> {
         if config.get_hosts().is_empty() {
             return Err(Error::configuration(format!(
-                "node {name} has a hostaddr but no host, so its certificate cannot be checked: give host as well, or say \
+                "{name} has a hostaddr but no host, so its certificate cannot be checked: give host as well, or say \
                  sslmode=disable"
             )));
         }

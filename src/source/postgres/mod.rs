@@ -61,9 +61,9 @@ impl Postgres {
     }
 
     fn node(&self, node: NodeId) -> Result<&Arc<Node>, Fault> {
-        self.nodes
-            .get(node)
-            .ok_or_else(|| Fault::new(FaultKind::Misconfigured, format!("node {node}"), "there is no such node"))
+        let unknown =
+            || Fault::new(FaultKind::Misconfigured, "PostgreSQL", format!("there is no server of index {node}"));
+        self.nodes.get(node).ok_or_else(unknown)
     }
 }
 

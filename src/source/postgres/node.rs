@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Error, Row};
 
+/// A connection outside the pool, for one user at a time.
+pub(super) type Aside = tokio::sync::Mutex<Option<Link>>;
+
 /// One configured server.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -31,7 +34,9 @@ pub(super) struct Node {
     /// Up to where this server's replay was confirmed to lie on a timeline.
     pub(super) confirmed: Mutex<Option<Confirmed>>,
     /// The connection of the monitor: outside the pool, so that an exhausted pool does not blind it.
-    pub(super) side: tokio::sync::Mutex<Option<Link>>,
+    pub(super) probes: Aside,
+    /// The connection of small errands. These wait for the disk, which must not look as if the server were silent.
+    pub(super) errands: Aside,
     /// Where the ancestors of this server's timelines ended, as far as was learned. One per promotion seen.
     pub(super) switches: Mutex<BTreeMap<Timeline, Vec<Switch>>>,
     /// In which run transactions were begun whose outcome is not known, by their ids.

@@ -213,7 +213,7 @@ impl Routed {
             let what = error.code().map_or_else(|| "a broken connection".to_owned(), sqlstate::told);
             self.note(self.node.fault(kind, format!("the load's statement failed with {what}")));
         }
-        Err(error.into())
+        Err(QueryError::from_server(self.node.name(), error))
     }
 
     /// Keeps a position that was read for this load, or the fault that there is none.

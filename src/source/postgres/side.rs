@@ -1,9 +1,9 @@
-//! What is asked on a server's own connection outside the pool: the monitor's probe, and two small errands.
+//! What is asked on connections outside the pool: the monitor's probe on one, two small errands on another.
 
 use super::super::{Fault, FaultKind, Outcome, Probe, Role};
 use super::link::Link;
 use super::lock;
-use super::node::Node;
+use super::node::{Aside, Node};
 use super::standing::{self, Reading, Run};
 use super::switches;
 use crate::Timeline;
@@ -27,7 +27,7 @@ const OUTCOME: &str =
 impl Node {
     /// Asks the server what it is and how far. Dropped, the connection is closed.
     pub(super) async fn probe(&self) -> Result<Probe, Fault> {
-        self.aside(async |link, deadline| {
+        self.aside(&self.probes, async |link, deadline| {
             let row = self.within(deadline, link.client.query_typed_one(standing::PROBE, &[])).await?;
             let fault = |error| self.own_fault("probing", error);
             let row = row.map_err(fault)?;
@@ -84,7 +84,7 @@ impl Node {
 
     /// What became of a transaction. Dropped, the connection is closed.
     pub(super) async fn outcome(&self, xid: u64, begun: Timeline) -> Result<Outcome, Fault> {
-        self.aside(async |link, deadline| {
+        self.aside(&self.errands, async |link, deadline| {
             let number = xid.to_string();
             let params: [(&(dyn ToSql + Sync), Type); 1] = [(&number, Type::TEXT)];
             let row = match self.within(deadline, link.client.query_typed_one(OUTCOME, &params)).await? {
@@ -112,7 +112,7 @@ impl Node {
 
     /// Moves the log. Dropped, the connection is closed, and the log may have moved or not.
     pub(super) async fn nudge(&self) -> Result<(), Fault> {
-        self.aside(async |link, deadline| {
+        self.aside(&self.errands, async |link, deadline| {
             let statement = if link.version >= 170_000 { NUDGE_17 } else { NUDGE };
             let sent: Result<Vec<Row>, Error> = self.within(deadline, link.client.query_typed(statement, &[])).await?;
             sent.map(drop).map_err(|error| self.own_fault("moving the log", error))
@@ -120,15 +120,15 @@ impl Node {
         .await
     }
 
-    /// Runs an errand on the connection outside the pool, connecting first where there is none. Bounded as a whole;
-    /// after any fault, and when dropped, the connection is closed.
-    async fn aside<T, W>(&self, errand: W) -> Result<T, Fault>
+    /// Runs an errand on a connection outside the pool, connecting first where there is none. Bounded as a whole, with
+    /// the wait for whoever has it; after any fault, and when dropped, the connection is closed.
+    async fn aside<T, W>(&self, aside: &Aside, errand: W) -> Result<T, Fault>
     where
         W: AsyncFnOnce(&Link, Instant) -> Result<T, Fault>,
     {
         let deadline = self.bound();
         let busy = |_| self.fault(FaultKind::TimedOut, "no answer in time");
-        let mut side = timeout_at(deadline, self.side.lock()).await.map_err(busy)?;
+        let mut side = timeout_at(deadline, aside.lock()).await.map_err(busy)?;
         // Taken out while in use: an errand that is given up leaves nothing behind.
         let link = match side.take().filter(|link| link.is_idle() && !link.client.is_closed()) {
             Some(link) => link,

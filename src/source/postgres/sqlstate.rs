@@ -14,6 +14,8 @@ pub(super) enum Author {
     ReaderOnStandby,
     /// The application, on the primary.
     OnPrimary,
+    /// The application, with the COMMIT of a transaction that was in order until then.
+    AtCommit,
 }
 
 /// What a SQLSTATE means.
@@ -24,9 +26,12 @@ pub(super) fn kind_of(state: &SqlState, author: Author) -> FaultKind {
         // "recovery is in progress", and the reverse. Elsewhere 55000 is any object in any unfit state.
         "55000" if author == Author::Us => FaultKind::WrongRole,
         // A standby has no serialization failures of its own: class 40 there is a conflict with replay, 57P04 a
-        // replayed DROP DATABASE. On the primary 40001 and 40P01 belong to the statement.
+        // replayed DROP DATABASE. On the primary 40001 and 40P01 belong to the statement; at COMMIT there is none left.
         "40001" | "40P01" | "57P04" if author == Author::ReaderOnStandby => FaultKind::Conflict,
-        "57014" => FaultKind::TimedOut,
+        "40001" | "40P01" if author == Author::AtCommit => FaultKind::Conflict,
+        // A limit that the application set (statement_timeout) or an operator's pg_cancel_backend: recovery cancels with
+        // the codes above, and what we give up ourselves, nobody waits for. Of our own statements none is slow.
+        "57014" if author == Author::Us => FaultKind::TimedOut,
         "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => FaultKind::Down,
         "53300" => FaultKind::Busy,
         "3D000" | "42501" | "42883" | "42P01" if author == Author::Us => FaultKind::Misconfigured,
@@ -117,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_code_that_the_router_acts_on() {
-        use Author::{OnPrimary, ReaderOnStandby, Us};
+        use Author::{AtCommit, OnPrimary, ReaderOnStandby, Us};
         let table = [
             ("25006", OnPrimary, FaultKind::WrongRole),
             ("55000", Us, FaultKind::WrongRole),
@@ -130,7 +135,12 @@ mod tests {
             ("57P02", OnPrimary, FaultKind::Down),
             ("57P03", Us, FaultKind::Down),
             ("08006", OnPrimary, FaultKind::Down),
-            ("57014", OnPrimary, FaultKind::TimedOut),
+            ("40001", AtCommit, FaultKind::Conflict),
+            ("40P01", AtCommit, FaultKind::Conflict),
+            ("23505", AtCommit, FaultKind::Statement),
+            ("57014", Us, FaultKind::TimedOut),
+            ("57014", OnPrimary, FaultKind::Statement),
+            ("57014", ReaderOnStandby, FaultKind::Statement),
             ("53300", Us, FaultKind::Busy),
             ("28P01", Us, FaultKind::Misconfigured),
             ("3D000", Us, FaultKind::Misconfigured),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::Severity;
 use tokio_postgres::{Error, Row};
 
-/// A transaction on a PostgreSQL primary. Dropped, its connection is closed, and the server rolls back.
+/// A transaction on a PostgreSQL primary. Dropped, its connection is closed, and the server rolls back by that.
 #[derive(Debug)]
 pub struct PostgresTransaction {
     writer: Writer,
@@ -51,6 +51,19 @@ impl Transaction for PostgresTransaction {
 
     fn timeline(&self) -> Timeline {
         self.writer.timeline
+    }
+
+    /// As the trait says. Dropped, the connection is closed, and the server rolls back by that.
+    async fn rollback(self, deadline: Instant) {
+        let Writer { held, node, .. } = &self.writer;
+        // A statement that was given up may still run: nothing could be sent before it has ended.
+        if held.exchanges() != 1 || held.client.is_closed() {
+            return;
+        }
+        let limit = node.limit(deadline);
+        if matches!(Box::pin(node.within(limit, held.client.batch_execute("ROLLBACK"))).await, Ok(Ok(()))) {
+            held.end();
+        }
     }
 
     /// As the trait says. Dropped before its first poll, it rolls back; later, the server may commit or not.
@@ -189,11 +202,13 @@ fn heard<T>(answer: &Option<Result<T, Error>>) -> Heard<&T> {
 
 /// The error that rolled the transaction back.
 fn rolled_back(node: &Node, number: Option<Result<Row, Error>>, ack: Option<Result<(), Error>>) -> Option<Fault> {
-    let statement = |text, error| sqlstate::fault(node.name(), Author::OnPrimary, text, error);
     match (number, ack) {
-        (_, Some(Err(error))) if error.as_db_error().is_some() => Some(statement("COMMIT", error)),
+        (_, Some(Err(error))) if error.as_db_error().is_some() => {
+            Some(sqlstate::fault(node.name(), Author::AtCommit, "COMMIT", error))
+        }
         (Some(Err(error)), _) if error.as_db_error().is_some() => {
-            Some(statement("COMMIT of a transaction that an earlier statement had aborted", error))
+            let doing = "COMMIT of a transaction that an earlier statement had aborted";
+            Some(sqlstate::fault(node.name(), Author::OnPrimary, doing, error))
         }
         _ => None,
     }

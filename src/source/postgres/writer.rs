@@ -121,14 +121,14 @@ impl Writer {
                  of their parameters",
             ));
         }
-        self.bounded(self.held.prepare(sql), sqlstate::is_clean).await?.map_err(QueryError::from)
+        self.bounded(self.held.prepare(sql), sqlstate::is_clean).await?.map_err(|error| self.told(error))
     }
 
     /// One statement. As long as the transaction has no number, a question for it travels behind the statement, so
     /// that it is known before COMMIT is sent: whoever loses the answer to COMMIT can ask what became of that number.
     async fn exchange<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, QueryError> {
         if let Number::Known(_) = self.number() {
-            return self.bounded(work, sqlstate::is_clean).await?.map_err(QueryError::from);
+            return self.bounded(work, sqlstate::is_clean).await?.map_err(|error| self.told(error));
         }
         *lock(&self.number) = Number::Unsure;
         let both = join(work, self.held.own(Own::Xid));
@@ -137,7 +137,11 @@ impl Writer {
         if let Ok(number) = number.and_then(|row| xid(&row)) {
             *lock(&self.number) = number.map_or(Number::None, Number::Known);
         }
-        result.map_err(QueryError::from)
+        result.map_err(|error| self.told(error))
+    }
+
+    fn told(&self, error: Error) -> QueryError {
+        QueryError::from_server(self.node.name(), error)
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = T>, clean: impl Fn(&T) -> bool) -> Result<T, Fault> {

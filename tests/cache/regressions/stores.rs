@@ -3,7 +3,7 @@
 use super::{instance, text};
 use crate::support::{Users, cluster};
 use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
-use highwater::{Highwater, Retraction, Session, Settings, WriteError};
+use highwater::{Error, Freshness, Highwater, ReadOptions, Retraction, Session, Settings, WriteError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -83,4 +83,30 @@ async fn start_waits_ten_seconds_for_a_primary() {
     let begun = Instant::now();
     let result = Highwater::over(cluster.source()).start().await;
     assert!(result.is_ok(), "{:?} after {:?}", result.err(), begun.elapsed());
+}
+
+/// Every look at the servers waited for the slowest: one frozen replica held each write after a promotion for a second.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_replica_does_not_hold_those_who_look_for_the_primary() {
+    let cluster = cluster(2);
+    let (store, users) = instance(&cluster, None, 1_700_000_000_000).await;
+    cluster.freeze(2, true);
+    sleep(Duration::from_secs(3)).await;
+    cluster.kill(0);
+    cluster.promote(1);
+    let begun = Instant::now();
+    let session = Session::new();
+    let mut tx = store.begin(&session).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.retract(&users, &1);
+    tx.commit().await.unwrap();
+    cluster.start(0);
+    cluster.kill(1);
+    cluster.rebuild(0, 1);
+    let begun = Instant::now();
+    let latest = ReadOptions::fresh(Freshness::Latest);
+    let error = users.get_with(&session, &1, &latest).await.unwrap_err();
+    assert!(error.as_cache().is_some_and(Error::is_unavailable), "there is none: {error}");
+    println!("said after {:?}", begun.elapsed());
 }
