@@ -115,6 +115,7 @@ pub mod tier;
 mod token;
 mod trace;
 mod watched;
+pub mod wire;
 mod write;
 
 pub use builder::StoreBuilder;
@@ -151,4 +152,7 @@ pub mod _docs {
 
     #[doc = include_str!("../docs/architecture.md")]
     pub mod architecture {}
+
+    #[doc = include_str!("../docs/tokens.md")]
+    pub mod tokens {}
 }

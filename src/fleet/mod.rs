@@ -13,7 +13,7 @@ use crate::epoch::Epochs;
 use crate::source::{NodeId, Role, Source};
 use crate::stats::{NodeStats, StoreCounters};
 use crate::watched::Watched;
-use crate::{Error, Lsn, Settings};
+use crate::{Error, Lsn, Settings, Timeline};
 use arc_swap::ArcSwap;
 use belief::{Belief, Standing};
 use std::sync::Arc;
@@ -195,6 +195,11 @@ impl<S: Source> Fleet<S> {
                 crate::trace::nudge_failed(&fault);
             }
         }
+    }
+
+    /// How far behind the nearest replica says it is, where none is believed to be at `floor` and one may yet get there.
+    pub(crate) fn replicas_lag(&self, timeline: Timeline, floor: Lsn) -> Option<Duration> {
+        belief::lag(&self.beliefs.now(), timeline, floor)
     }
 
     pub(crate) fn name(&self, node: NodeId) -> &str {
