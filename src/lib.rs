@@ -96,6 +96,8 @@ mod flight;
 mod freshness;
 mod highwater;
 mod history;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod ledger;
 mod lsn;
 pub mod memory;
