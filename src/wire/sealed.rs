@@ -53,13 +53,12 @@ pub(crate) fn seal(key: &Key, plain: &[u8], audience: Option<&[u8]>, nonce: [u8;
 pub(crate) fn unseal(key: &Key, parts: &Parts<'_>, audience: Option<&[u8]>) -> Option<Vec<u8>> {
     let mut plain = parts.sealed.to_vec();
     let (nonce, tag) = ((*parts.nonce).into(), (*parts.tag).into());
-    let opened = key.sealing.decrypt_inout_detached(&nonce, &beside(key, audience), plain.as_mut_slice().into(), &tag);
+    let beside = beside(key, audience);
+    let opened = key.sealing.decrypt_inout_detached(&nonce, &beside, plain.as_mut_slice().into(), &tag);
     opened.is_ok().then_some(plain)
 }
 
 /// What is not encrypted and must not be changed.
 fn beside(key: &Key, audience: Option<&[u8]>) -> Vec<u8> {
-    let mut bytes = vec![SEALED, key.id(), u8::from(audience.is_some())];
-    bytes.extend_from_slice(audience.unwrap_or_default());
-    bytes
+    [&[SEALED, key.id(), u8::from(audience.is_some())], audience.unwrap_or_default()].concat()
 }
