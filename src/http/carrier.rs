@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The header, and the gRPC metadata, that a token travels in unless told otherwise.
 pub const HEADER: HeaderName = HeaderName::from_static("highwater-token");
 
-/// How many tokens of one message are looked at: a header and a cookie, and what somebody added.
-const TEXTS_MAX: usize = 4;
+/// How many tokens of one message are looked at: a client has as many as it wrote requests at one time.
+pub(crate) const TEXTS_MAX: usize = 8;
 
 /// Where in a message the token is.
 #[derive(Clone, Debug)]
@@ -24,24 +24,38 @@ impl Carrier {
     }
 
     /// What may be tokens in a message that came in.
-    pub(crate) fn texts<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
-        let of_header = self.header.iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
-        let lines = move |cookie: &'a Cookie| headers.get_all(COOKIE).iter().map(move |line| (cookie, line));
-        let of_cookie = self.cookie.iter().flat_map(lines).flat_map(|(cookie, line)| cookie.values(line.as_bytes()));
-        of_header.chain(of_cookie).take(TEXTS_MAX)
+    pub(crate) fn found<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = Found<'a>> {
+        let of_header = self.header.iter().flat_map(|name| headers.get_all(name));
+        let of_header = of_header.map(|value| Found { text: value.as_bytes(), cookie: None });
+        let of_cookie = self.cookie.iter().flat_map(move |cookie| {
+            let found = headers.get_all(COOKIE).iter().flat_map(|line| cookie.found(line.as_bytes()));
+            found.map(|(name, text)| Found { text, cookie: Some(name) })
+        });
+        of_header.chain(of_cookie)
     }
 
-    /// Adds a token to the head of a response.
-    pub(crate) fn add(&self, headers: &mut HeaderMap, token: &str, life: Duration) {
+    /// Adds a token to the head of a response, in place of the cookies `ended`.
+    pub(crate) fn add(&self, headers: &mut HeaderMap, token: &str, life: Duration, ended: &[String]) {
         if let Some(name) = &self.header {
             insert(headers, name.clone(), token);
         }
-        if let Some(value) = self.cookie.as_ref().and_then(|cookie| sensitive(&cookie.set(token, life))) {
-            headers.append(SET_COOKIE, value);
+        if let Some(cookie) = &self.cookie {
+            let name = cookie.name_of(token);
+            let ended = ended.iter().filter(|ended| **ended != name).map(|ended| cookie.end(ended));
+            for line in std::iter::once(cookie.set(token, life)).chain(ended) {
+                headers.extend(sensitive(&line).map(|value| (SET_COOKIE, value)));
+            }
         }
         // What is for one client must not be kept by a cache for all; a service that says otherwise has its way.
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
     }
+}
+
+/// What may be a token, and the name of the cookie that it was in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) cookie: Option<&'a str>,
 }
 
 /// Puts a token into a header, in place of any that was there.

@@ -16,9 +16,13 @@ pub enum SameSite {
 }
 
 /// The cookie that a browser carries its token in. The default is as narrow as a cookie can be.
+///
+/// A browser keeps of two cookies of one name the one that came last, which need not be the one with the higher
+/// position. So each token has a name of its own, `NAME-` and the end of its text; the layer merges all that a browser
+/// sends, and a response that carries a token ends those that its request brought, and no others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cookie {
-    /// Its name. Defaults to `__Host-highwater`: browsers take that only from this host, over TLS and for every path, so
+    /// The beginning of its name. Defaults to `__Host-highwater`: browsers take that only from this host, over TLS and for every path, so
     /// nobody on a neighbouring subdomain can plant one.
     pub name: String,
     /// The path that it is sent to. Defaults to `/`.
@@ -77,10 +81,25 @@ impl Cookie {
         Ok(())
     }
 
-    /// What a `Set-Cookie` header says of it.
+    /// What a `Set-Cookie` header says for a token.
     pub(crate) fn set(&self, token: &str, life: Duration) -> String {
-        let Self { name, path, domain, max_age, http_only, secure, same_site } = self;
-        let mut text = format!("{name}={token}; Path={path}; Max-Age={}", max_age.unwrap_or(life).as_secs());
+        self.line(&self.name_of(token), token, self.max_age.unwrap_or(life))
+    }
+
+    /// What a `Set-Cookie` header says to end the cookie `name`.
+    pub(crate) fn end(&self, name: &str) -> String {
+        self.line(name, "", Duration::ZERO)
+    }
+
+    /// The name that a token has.
+    pub(crate) fn name_of(&self, token: &str) -> String {
+        let suffix = token.get(token.len().saturating_sub(SUFFIX_BYTES)..).unwrap_or_default();
+        format!("{}-{suffix}", self.name)
+    }
+
+    fn line(&self, cookie: &str, value: &str, max_age: Duration) -> String {
+        let Self { name: _, path, domain, max_age: _, http_only, secure, same_site } = self;
+        let mut text = format!("{cookie}={value}; Path={path}; Max-Age={}", max_age.as_secs());
         if let Some(domain) = domain {
             text.push_str("; Domain=");
             text.push_str(domain);
@@ -95,12 +114,22 @@ impl Cookie {
         text
     }
 
-    /// Its values in a `Cookie` header, of which there is one, unless somebody planted another.
-    pub(crate) fn values<'a>(&'a self, header: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    /// The names and values in a `Cookie` header that may be tokens.
+    pub(crate) fn found<'a>(&'a self, header: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let pairs = header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        pairs.filter_map(|pair| pair.strip_prefix(self.name.as_bytes())?.strip_prefix(b"="))
+        pairs.filter_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = pair.split_at_checked(at)?;
+            let suffix = name.strip_prefix(self.name.as_bytes())?.strip_prefix(b"-")?;
+            let is_ours = suffix.len() == SUFFIX_BYTES
+                && suffix.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+            is_ours.then_some((std::str::from_utf8(name).ok()?, value.get(1..)?))
+        })
     }
 }
+
+/// Characters of a token's text in its cookie's name.
+const SUFFIX_BYTES: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -112,8 +141,10 @@ mod tests {
     fn the_default_is_as_narrow_as_a_cookie_can_be() {
         let cookie = Cookie::default();
         cookie.check().unwrap();
-        let set = "__Host-highwater=abc; Path=/; Max-Age=600; SameSite=Lax; Secure; HttpOnly";
-        assert_eq!(cookie.set("abc", LIFE), set);
+        let set = "__Host-highwater-23456789=A23456789; Path=/; Max-Age=600; SameSite=Lax; Secure; HttpOnly";
+        assert_eq!(cookie.set("A23456789", LIFE), set);
+        let end = "__Host-highwater-12345678=; Path=/; Max-Age=0; SameSite=Lax; Secure; HttpOnly";
+        assert_eq!(cookie.end("__Host-highwater-12345678"), end);
     }
 
     #[test]
@@ -128,7 +159,8 @@ mod tests {
             same_site: SameSite::Strict,
         };
         cookie.check().unwrap();
-        assert_eq!(cookie.set("abc", LIFE), "hw=abc; Path=/app; Max-Age=9; Domain=example.org; SameSite=Strict");
+        let set = "hw-12345678=12345678; Path=/app; Max-Age=9; Domain=example.org; SameSite=Strict";
+        assert_eq!(cookie.set("12345678", LIFE), set);
     }
 
     #[test]
@@ -155,10 +187,14 @@ mod tests {
     #[test]
     fn it_is_found_among_others_and_not_in_their_names_or_values() {
         let cookie = Cookie { name: "hw".to_owned(), ..Cookie::default() };
-        let found = |header: &'static [u8]| cookie.values(header).collect::<Vec<_>>();
-        assert_eq!(found(b"a=1; hw=xyz;b=2"), [b"xyz"]);
-        assert_eq!(found(b"hw=one; hw=two"), [b"one", b"two"]);
-        assert!(found(b"xhw=1; hwx=2; a=hw=3; hw; HW=4").is_empty());
-        assert_eq!(found(b";;  hw= ;=;\xff=\xff"), [b""]);
+        let found = |header: &'static [u8]| cookie.found(header).collect::<Vec<_>>();
+        assert_eq!(found(b"a=1; hw-1234567_=xyz=;b=2"), [("hw-1234567_", &b"xyz="[..])]);
+        assert_eq!(found(b"hw-12345678=one; hw-87654321=two").len(), 2);
+        assert!(
+            found(b"hw=1; xhw-12345678=1; hw-1234567=2; hw-123456789=2; a=hw-12345678=3; hw-12345678; HW-12345678=4")
+                .is_empty()
+        );
+        assert!(found(b"hw-1234\xff678=1; hw-12;45678=1; hw-12 45678=1; =;;=;\xff=\xff").is_empty());
+        assert_eq!(found(b";;  hw-12345678= ;"), [("hw-12345678", &b""[..])]);
     }
 }

@@ -1,7 +1,7 @@
 //! The middleware of a client.
 
 use super::body::TokenBody;
-use super::carrier::{Carrier, HEADER, insert};
+use super::carrier::{HEADER, TEXTS_MAX, insert};
 use super::future::ResponseFuture;
 use crate::Session;
 use crate::wire::Gate;
@@ -96,8 +96,8 @@ pub(crate) struct Return {
 impl Return {
     pub(crate) fn take_in(&self, headers: &HeaderMap) {
         let Inner { gate, header, audience } = &*self.layer.0;
-        for text in Carrier::header(header.clone()).texts(headers) {
-            gate.take_in(&self.session, text, audience.as_deref());
+        for value in headers.get_all(header).iter().take(TEXTS_MAX) {
+            gate.take_in(&self.session, value.as_bytes(), audience.as_deref());
         }
     }
 }

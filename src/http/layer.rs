@@ -1,7 +1,7 @@
 //! The middleware of a service.
 
 use super::body::TokenBody;
-use super::carrier::{Carrier, HEADER};
+use super::carrier::{Carrier, Found, HEADER, TEXTS_MAX};
 use super::cookie::Cookie;
 use super::future::ResponseFuture;
 use crate::wire::Gate;
@@ -76,14 +76,21 @@ impl TokenLayer {
         let Inner { gate, carrier, audience } = &*self.0;
         let audience = audience.as_ref().and_then(|of| of(parts));
         let session = parts.extensions.get_or_insert_with(Session::new).clone();
-        let mut brought = 0;
-        for text in carrier.texts(&parts.headers) {
+        let mut found = carrier.found(&parts.headers);
+        let (mut brought, mut ended) = (0, Vec::new());
+        for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
             brought += 1;
             gate.take_in(&session, text, audience.as_deref());
+            ended.extend(cookie.map(str::to_owned));
         }
+        if found.next().is_some() {
+            // One of the others may say more.
+            gate.be_careful(&session);
+        }
+        drop(found);
         // A client that brought two holds neither of them as the whole.
         let held = if brought == 1 { session.token() } else { Token::default() };
-        Departure { layer: self.clone(), session, held, audience, trailers: Trailers::of(parts) }
+        Departure { layer: self.clone(), session, held, audience, ended, trailers: Trailers::of(parts) }
     }
 }
 
@@ -149,6 +156,8 @@ pub(crate) struct Departure {
     /// The token that the client holds.
     held: Token,
     audience: Option<Vec<u8>>,
+    /// The cookies that it brought.
+    ended: Vec<String>,
     trailers: Trailers,
 }
 
@@ -157,7 +166,7 @@ impl Departure {
     pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
         if let Some(token) = self.news() {
             let Inner { gate, carrier, .. } = &*self.layer.0;
-            carrier.add(headers, &token, gate.token_life());
+            carrier.add(headers, &token, gate.token_life(), &self.ended);
         }
     }
 

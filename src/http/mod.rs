@@ -4,6 +4,10 @@
 //! the client's token says, and each response carries a token if the session was raised meanwhile:
 //!
 //! ```
+//! # #[cfg(not(feature = "axum"))]
+//! # fn main() {}
+//! # #[cfg(feature = "axum")]
+//! # mod example {
 //! use axum::{Router, routing::get};
 //! use highwater::Session;
 //! use highwater::http::{Cookie, TokenLayer};
@@ -14,7 +18,7 @@
 //! #   format!("{session:?}")
 //! }
 //!
-//! # fn main() -> Result<(), highwater::Error> {
+//! # pub fn main() -> Result<(), highwater::Error> {
 //! let keyring = Keyring::new(Key::new(1, b"at least thirty-two random bytes, kept secret")?);
 //! let gate = Gate::builder(keyring)/* .store(&store) */.build();
 //! let app: Router = Router::new()
@@ -22,6 +26,9 @@
 //!     .layer(TokenLayer::new(gate).cookie(Cookie::default())?);
 //! # Ok(())
 //! # }
+//! # }
+//! # #[cfg(feature = "axum")]
+//! # use example::main;
 //! ```
 //!
 //! A client of another service of the same owner wraps itself in a [`ForwardLayer`]: the session in a request's extensions goes

@@ -69,14 +69,21 @@ impl Gate {
         };
         counters.of(outcome).add_one();
         if policy.treatment(outcome) == Treatment::Careful {
-            if self.0.budget.take(now_unix_s, policy.careful_per_second_max) {
-                counters.careful.add_one();
-                self.0.careful.iter().for_each(|be_careful| be_careful(session));
-            } else {
-                counters.careful_refused.add_one();
-            }
+            self.be_careful(session);
         }
         outcome
+    }
+
+    /// Treats a session as of one who may have written a moment ago, within the policy's budget: see
+    /// [`Highwater::be_careful`]. For what a client was to bring and could not be read. Never waits.
+    pub fn be_careful(&self, session: &Session) {
+        let Inner { policy, budget, counters, careful, .. } = &*self.0;
+        if budget.take((self.0.clock)(), policy.careful_per_second_max) {
+            counters.careful.add_one();
+            careful.iter().for_each(|be_careful| be_careful(session));
+        } else {
+            counters.careful_refused.add_one();
+        }
     }
 
     /// The text of what `session` holds now, or `None` where it holds nothing.

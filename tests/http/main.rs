@@ -3,6 +3,7 @@
 
 mod app;
 mod axum;
+mod browser;
 mod fan_out;
 mod grpc;
 mod refused;
