@@ -24,10 +24,11 @@ use std::time::Duration;
 /// let payload = JobToken::new(session.token()); // serialized with the job
 ///
 /// let mut job = payload; // and deserialized by a worker
-/// match job.turn(&store, &Patience::default()) {
-///     Turn::Run => { /* with Session::from_token(job.token().clone()) */ }
-///     Turn::Again(pause) => { /* put it back with this payload, to be run after the pause */ }
-///     Turn::RunAnyway => { /* the same as Run; its reads will ask the primary */ }
+/// if let Turn::Again(pause) = job.turn(&store, &Patience::default()) {
+///     // Put it back with this payload, to be run after the pause.
+/// } else {
+///     let session = Session::from_token(job.token().clone());
+///     // Run it. Where no replica is there even now, its reads ask the primary.
 /// }
 /// # Ok(())
 /// # }

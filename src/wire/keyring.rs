@@ -10,8 +10,12 @@ use std::time::Duration;
 /// The most keys that one keyring holds.
 pub const KEYS_MAX: usize = 16;
 
-/// Numbers of the forms: each names one layout for ever. 1 is the form without a signature, `plain.rs`.
+/// Numbers of the forms: each names one layout for ever. 3 is the encrypted one, `sealed.rs`.
+pub(crate) const PLAIN: u8 = 1;
 pub(crate) const SIGNED: u8 = 2;
+
+/// No form will have this number or a higher one: what begins with it is not of a later release, but nonsense.
+const NO_FORM: u8 = 16;
 
 /// Form, key, time of issue and signature: what a signed token has around its body.
 const SIGNED_BYTES: usize = 6 + MAC_BYTES;
@@ -64,7 +68,7 @@ pub enum Unusable {
     /// It is of a form that this release does not know, or that was compiled out.
     #[error("the token is of an unknown form")]
     UnknownForm,
-    /// The signature does not fit: made up, changed, or for another audience.
+    /// The signature does not fit, or there is none: made up, changed, or for another audience.
     #[error("the token's signature does not fit")]
     Forged,
     /// It is no token at all.
@@ -177,6 +181,8 @@ impl Keyring {
                 let dated = sealed::unseal(key, &parts, context.audience).ok_or(Unusable::Forged)?;
                 self.judge(&dated, context)
             }
+            PLAIN => Err(Unusable::Forged),
+            0 | NO_FORM.. => Err(Unusable::Malformed),
             _ => Err(Unusable::UnknownForm),
         }
     }

@@ -1,13 +1,11 @@
 //! The serde form of a token: the same bytes without a signature, for payloads that stay among one's own services.
 
+use super::keyring::PLAIN;
 use super::{body, text};
 use crate::Token;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-
-/// The form of a token that nobody signed. A [`Keyring`](super::Keyring) does not open it.
-const PLAIN: u8 = 1;
 
 /// A text of at most [`TEXT_BYTES_MAX`](text::TEXT_BYTES_MAX) bytes, in every format. It is not signed: read it only from
 /// where nobody else can write.

@@ -199,8 +199,11 @@ fn a_token_of_a_later_release_is_read_with_its_position_pinned_or_known_as_unrea
     ] {
         assert_eq!(keyring().open(text(unreadable).as_bytes(), &now()), Err(Unusable::UnknownForm), "{unreadable:?}");
     }
-    let other_form = text::write(&[9, 1, 2, 3]);
-    assert_eq!(keyring().open(other_form.as_bytes(), &now()), Err(Unusable::UnknownForm));
+    let form = |form| keyring().open(text::write(&[form, 1, 2, 3]).as_bytes(), &now()).unwrap_err();
+    assert_eq!(
+        [form(4), form(15), form(16), form(255), form(0)].map(|why| why == Unusable::UnknownForm),
+        [true, true, false, false, false]
+    );
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn the_serde_form_is_one_text_in_every_format_and_is_never_opened_as_a_signed_on
     let config = bincode::config::standard();
     let bytes = bincode::serde::encode_to_vec(usual(), config).unwrap();
     assert_eq!(bincode::serde::decode_from_slice::<Token, _>(&bytes, config).unwrap().0, usual());
-    assert_eq!(keyring().open(json.trim_matches('"').as_bytes(), &now()), Err(Unusable::UnknownForm));
+    assert_eq!(keyring().open(json.trim_matches('"').as_bytes(), &now()), Err(Unusable::Forged));
     let signed = format!("\"{}\"", keyring().write(&usual(), &[], &now(), [9; 12]));
     assert!(
         serde_json::from_str::<Token>(&signed).is_err(),
