@@ -1,12 +1,14 @@
 //! The handle of one database cluster.
 
 use crate::cache::CacheBuilder;
+use crate::history::Standing;
 use crate::repository::Repository;
 use crate::retraction::Retraction;
 use crate::session::Session;
 use crate::source::Source;
 use crate::stats::StoreStats;
 use crate::store::Store;
+use crate::token::Demand;
 use crate::write::{Receipt, Tx, WriteError, retract};
 use crate::{Error, History, Postgres, Token};
 use std::fmt;
@@ -117,6 +119,30 @@ impl<S: Source> Highwater<S> {
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
         let position = self.0.fleet.primary_position(deadline).await?;
         Ok(Token::at(&self.0.history(), position))
+    }
+
+    /// Covers every write that was acknowledged before this call, without waiting for it: until the primary has said how
+    /// far it is, `session` is answered by the primary alone, and from then on it holds that position. For a client that
+    /// may have written a moment ago and cannot show it. Where the primary does not answer, the session stays with it.
+    pub fn be_careful(&self, session: &Session) {
+        session.begin_unresolved(self.0.history().system_identifier());
+        let (store, session) = (Arc::clone(&self.0), session.clone());
+        self.0.spawn(async move {
+            let deadline = Instant::now() + store.fleet.settings.load_time_max;
+            if let Ok(position) = store.fleet.primary_position(deadline).await {
+                session.end_unresolved(&store.history(), position);
+            }
+        });
+    }
+
+    /// How far the nearest replica says it is behind, where none is believed to have reached `token` and one may yet.
+    pub(crate) fn replicas_lag(&self, token: &Token) -> Option<std::time::Duration> {
+        let history = self.0.history();
+        match token.demand(&history) {
+            Demand { floor, standing: Standing::Floor(_) } => self.0.fleet.replicas_lag(history.timeline(), floor),
+            // It is lost, or cannot be judged here: no replica will change that.
+            _ => None,
+        }
     }
 
     /// Lets a session go on after [`Error::is_write_lost`]: what the present history cannot contain is dropped from it.

@@ -52,6 +52,8 @@
 //! - [`memory`] stands in for the servers in unit tests. The feature `testkit` starts real ones that lag and fail.
 //! - [Consistency](_docs::consistency) has the promise, the rules, their proofs, and what is **not** promised: above
 //!   all, writers that do not use this library are not seen by retraction.
+//! - [Tokens](_docs::tokens) has how a session's token reaches the next instance, service or job: [`wire`] writes it
+//!   down and takes it in, and the feature `http` does it for a web service.
 //! - [Architecture](_docs::architecture) has the map of the code.
 //!
 //! # Words
@@ -79,6 +81,9 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `http` | middleware of tower for both ends of a call: tokens in and out by header, cookie and trailers |
+//! | `axum` | the session as an extractor; with `http` |
+//! | `opaque` | encrypted tokens, which do not show how much is written |
 //! | `tls` | TLS to PostgreSQL and Redis through rustls, with certificate and host name checked |
 //! | `testkit` | [`testkit`](crate#features): throw-away servers with faults, and a history checker |
 
@@ -99,6 +104,8 @@ mod freshness;
 pub mod fuzzing;
 mod highwater;
 mod history;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod ledger;
 mod lsn;
 pub mod memory;
@@ -120,6 +127,7 @@ pub mod tier;
 mod token;
 mod trace;
 mod watched;
+pub mod wire;
 mod write;
 
 pub use builder::StoreBuilder;
@@ -156,4 +164,7 @@ pub mod _docs {
 
     #[doc = include_str!("../docs/architecture.md")]
     pub mod architecture {}
+
+    #[doc = include_str!("../docs/tokens.md")]
+    pub mod tokens {}
 }

@@ -113,7 +113,10 @@ impl Session {
     }
 
     pub(crate) fn raise(&self, history: &History, position: Position) {
-        self.update(|state| state.token.raise(history.system_identifier(), history.generation(), position));
+        self.update(|state| {
+            state.token.raise(history.system_identifier(), history.generation(), position);
+            state.token.fold(history);
+        });
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.

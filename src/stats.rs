@@ -22,6 +22,7 @@ macro_rules! counters {
         }
     };
 }
+pub(crate) use counters;
 
 /// One number that only rises.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

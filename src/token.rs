@@ -5,10 +5,10 @@ use crate::{Lsn, Position, Timeline};
 
 /// How many timelines of one cluster, and generations of them, a token remembers. A client that lived through more between
 /// two reads is told that a write may be lost, because nobody can show any more that it is not.
-const PARTS_MAX: usize = 4;
+pub(crate) const PARTS_MAX: usize = 4;
 
 /// How many clusters one token remembers. For any further one, the same is told.
-const CLUSTERS_MAX: usize = 16;
+pub(crate) const CLUSTERS_MAX: usize = 16;
 
 /// A position that a client must not be served below: an upper bound on its own commits.
 ///
@@ -21,27 +21,29 @@ pub struct Token {
     shards: Vec<Shard>,
     /// A cluster could not be remembered.
     overflown: bool,
+    /// Clusters were left out when it was written down, because it would have been too long.
+    collapsed: bool,
 }
 
 /// The part of a token that one cluster can judge.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Shard {
-    system_identifier: u64,
+pub(crate) struct Shard {
+    pub(crate) system_identifier: u64,
     /// Sorted by timeline and generation, at most one each.
-    parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// A part could not be remembered.
-    forgotten: bool,
+    pub(crate) forgotten: bool,
 }
 
 /// A position, and the generation of its timeline's history that it was read in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Part {
-    position: Position,
-    generation: u64,
+pub(crate) struct Part {
+    pub(crate) position: Position,
+    pub(crate) generation: u64,
 }
 
 impl Part {
-    fn order(&self) -> (Timeline, u64) {
+    pub(crate) fn order(&self) -> (Timeline, u64) {
         (self.position.timeline, self.generation)
     }
 }
@@ -64,6 +66,28 @@ impl Token {
         token
     }
 
+    /// The token of these parts, each sorted as its field says, as they were read from somewhere.
+    pub(crate) fn from_shards(shards: Vec<Shard>, overflown: bool, collapsed: bool) -> Self {
+        Self { shards, overflown, collapsed }
+    }
+
+    pub(crate) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(crate) fn is_overflown(&self) -> bool {
+        self.overflown
+    }
+
+    pub(crate) fn is_collapsed(&self) -> bool {
+        self.collapsed
+    }
+
+    /// Whether it says anything about this cluster.
+    pub(crate) fn names(&self, system_identifier: u64) -> bool {
+        self.shard(system_identifier).is_some()
+    }
+
     /// Whether it demands nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -78,6 +102,7 @@ impl Token {
     /// Raises the token to cover everything that `other` demands.
     pub fn merge(&mut self, other: &Self) {
         self.overflown |= other.overflown;
+        self.collapsed |= other.collapsed;
         for shard in &other.shards {
             if let Some(own) = self.shard_mut(shard.system_identifier) {
                 own.forgotten |= shard.forgotten;
@@ -91,6 +116,24 @@ impl Token {
         if let Some(shard) = self.shard_mut(system_identifier) {
             shard.raise(Part { position, generation });
         }
+    }
+
+    /// Drops what a part of `history`'s own timeline covers: positions of ancestors that survived lie below where it began.
+    /// Without this, a client that lives through a failover a month would one day hold more than can be remembered.
+    pub(crate) fn fold(&mut self, history: &History) {
+        let Some(shard) = self.shards.iter_mut().find(|shard| shard.system_identifier == history.system_identifier())
+        else {
+            return;
+        };
+        let own = (history.timeline(), history.generation());
+        let Some(top) = shard.parts.iter().find(|part| part.order() == own).map(|part| part.position.lsn) else {
+            return;
+        };
+        let covered = |part: &Part| {
+            let standing = history.standing_since(part.position, part.generation);
+            part.order() != own && matches!(standing, Standing::Floor(lsn) if lsn <= top)
+        };
+        shard.parts.retain(|part| !covered(part));
     }
 
     /// The demand in `history`.
@@ -291,6 +334,25 @@ mod tests {
         // A position of a later timeline lies above where it left the earlier ones, and so above their writes.
         let left = Demand { floor: Lsn::new(50), standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&history), left);
+    }
+
+    #[test]
+    fn what_survived_is_folded_into_the_present_timeline_and_what_was_lost_is_not() {
+        let mut token = Token::at(&first(), position(1, 100));
+        token.fold(&promoted());
+        assert_eq!(token.positions(CLUSTER).count(), 1, "nothing covers it yet");
+        token.raise(CLUSTER, 0, position(2, 90));
+        token.fold(&promoted());
+        assert_eq!(token.positions(CLUSTER).count(), 2, "what is lower covers nothing");
+        token.raise(CLUSTER, 0, position(2, 5_000));
+        let before = token.demand(&promoted());
+        token.fold(&promoted());
+        assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 5_000)]);
+        assert_eq!(token.demand(&promoted()), before);
+
+        token.raise(CLUSTER, 0, position(1, 101));
+        token.fold(&promoted());
+        assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
     }
 
     fn first() -> History {

@@ -64,6 +64,8 @@ events! {
     warn retractions_dropped(count: u64 => count) "retractions were never told";
     /// The shared tier cost a miss or an offer.
     debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
+    /// A token that came in is not used. Its text is not told.
+    debug token_unusable(why: &dyn Display => display(why)) "a token cannot be used";
     /// Nobody knows what became of a transaction.
     warn outcome_unknown(fault: &Fault => display(fault)) "the outcome of a commit is unknown";
 }

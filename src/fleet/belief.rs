@@ -89,6 +89,17 @@ pub(crate) fn may_arrive(beliefs: &[Belief], want: &Want<'_>) -> bool {
     })
 }
 
+/// How far behind the nearest replica of `timeline` says it is, if none is believed to be at `floor`. Zero where it does not
+/// say; `None` where one is there, or there is none to wait for.
+pub(crate) fn lag(beliefs: &[Belief], timeline: Timeline, floor: Lsn) -> Option<Duration> {
+    let standbys = beliefs.iter().filter_map(|belief| match &belief.standing {
+        Standing::Up(Role::Standby { timeline: Some(own), replay, lag }) if *own == timeline => Some((*replay, *lag)),
+        _ => None,
+    });
+    let (replay, lag) = standbys.max_by_key(|(replay, _)| *replay)?;
+    (replay < floor).then(|| lag.unwrap_or_default())
+}
+
 /// The server that is the primary of `timeline`.
 pub(crate) fn primary(beliefs: &[Belief], timeline: Timeline) -> Option<NodeId> {
     beliefs.iter().position(|belief| belief.is_primary(timeline))

@@ -209,6 +209,11 @@ impl<S: Source> Fleet<S> {
         }
     }
 
+    /// How far behind the nearest replica says it is, where none is believed to be at `floor` and one may yet get there.
+    pub(crate) fn replicas_lag(&self, timeline: Timeline, floor: Lsn) -> Option<Duration> {
+        belief::lag(&self.beliefs.now(), timeline, floor)
+    }
+
     pub(crate) fn name(&self, node: NodeId) -> &str {
         self.source.nodes().get(node).map_or("unknown server", |node| node.name.as_str())
     }

@@ -1,0 +1,75 @@
+//! A body whose trailers have a token.
+
+use super::future::End;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+pin_project! {
+    /// A response's body: the inner one, and where the session was raised while it was made, the token in its trailers.
+    #[derive(Debug)]
+    pub struct TokenBody<B> {
+        #[pin]
+        inner: B,
+        end: Option<End>,
+        is_over: bool,
+    }
+}
+
+impl<B> TokenBody<B> {
+    pub(crate) fn new(inner: B, end: Option<End>) -> Self {
+        Self { inner, end, is_over: false }
+    }
+}
+
+impl<B: Default> Default for TokenBody<B> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B: Body> Body for TokenBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        if *this.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(this.inner.poll_frame(context)?);
+        let mut trailers = match frame.map(Frame::into_trailers) {
+            Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+            Some(Ok(trailers)) => Some(trailers),
+            None => None,
+        };
+        *this.is_over = trailers.is_none();
+        match this.end.take() {
+            Some(End::Leaves(mut departure)) => {
+                let mut added = HeaderMap::new();
+                if departure.add_late(trailers.as_mut().unwrap_or(&mut added)) && trailers.is_none() {
+                    trailers = Some(added);
+                }
+            }
+            Some(End::Returns(back)) => {
+                if let Some(trailers) = &trailers {
+                    back.take_in(trailers);
+                }
+            }
+            None => {}
+        }
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Whoever is told that it is over does not ask for trailers.
+        let may_add = matches!(self.end, Some(End::Leaves(_)));
+        self.is_over || (!may_add && self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

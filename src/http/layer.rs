@@ -1,0 +1,218 @@
+//! The middleware of a service.
+
+use super::body::TokenBody;
+use super::carrier::{Carrier, Found, HEADER, TEXTS_MAX};
+use super::cookie::Cookie;
+use super::future::ResponseFuture;
+use crate::wire::Gate;
+use crate::{Error, Session, Token};
+use http::header::{TE, TRAILER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Request, Response, Version};
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Gives each request a [`Session`] from the token that it brought, and each response a token if the session was raised.
+///
+/// The token is in the header [`HEADER`] and, if asked for, in a [`Cookie`]. Requests that have a session in their extensions
+/// already keep it.
+#[derive(Clone)]
+pub struct TokenLayer(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    gate: Gate,
+    carrier: Carrier,
+    audience: Option<AudienceOf>,
+}
+
+type AudienceOf = Arc<dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync>;
+
+impl TokenLayer {
+    /// A layer over this gate, with the token in the header [`HEADER`] only.
+    #[must_use]
+    pub fn new(gate: Gate) -> Self {
+        Self(Arc::new(Inner { gate, carrier: Carrier::header(HEADER), audience: None }))
+    }
+
+    /// Puts the token into another header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        Arc::make_mut(&mut self.0).carrier.header = Some(name);
+        self
+    }
+
+    /// Puts the token into no header. Without a [`cookie`](Self::cookie) it is nowhere then.
+    #[must_use]
+    pub fn without_header(mut self) -> Self {
+        Arc::make_mut(&mut self.0).carrier.header = None;
+        self
+    }
+
+    /// Puts the token into a cookie as well.
+    ///
+    /// # Errors
+    ///
+    /// A cookie that a browser would refuse.
+    pub fn cookie(mut self, cookie: Cookie) -> Result<Self, Error> {
+        cookie.check()?;
+        Arc::make_mut(&mut self.0).carrier.cookie = Some(cookie);
+        Ok(self)
+    }
+
+    /// Says whom the token of a request is for, such as the tenant or the login session that an outer layer has put into its
+    /// extensions. A token for anybody else is forged, and so is one for nobody. Defaults to nobody.
+    #[must_use]
+    pub fn audience(mut self, of: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).audience = Some(Arc::new(of));
+        self
+    }
+
+    /// Takes in what a request brought.
+    fn arrive(&self, parts: &mut Parts) -> Departure {
+        let Inner { gate, carrier, audience } = &*self.0;
+        let audience = audience.as_ref().and_then(|of| of(parts));
+        let session = parts.extensions.get_or_insert_with(Session::new).clone();
+        let mut found = carrier.found(&parts.headers);
+        let (mut brought, mut ended) = (0, Vec::new());
+        for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
+            brought += 1;
+            gate.take_in(&session, text, audience.as_deref());
+            ended.extend(cookie.map(str::to_owned));
+        }
+        if found.next().is_some() {
+            // One of the others may say more.
+            gate.be_careful(&session);
+        }
+        drop(found);
+        // A client that brought two holds neither of them as the whole.
+        let held = if brought == 1 { session.token() } else { Token::default() };
+        Departure { layer: self.clone(), session, held, audience, ended, trailers: Trailers::of(parts) }
+    }
+}
+
+/// Whether a response to a request may have trailers that arrive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trailers {
+    No,
+    /// If the head says which.
+    Announced,
+    Yes,
+}
+
+impl Trailers {
+    fn of(request: &Parts) -> Self {
+        if request.version >= Version::HTTP_2 {
+            return Self::Yes;
+        }
+        let lines = request.headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+        let asked = lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("trailers"));
+        if asked { Self::Announced } else { Self::No }
+    }
+}
+
+impl<S> Layer<S> for TokenLayer {
+    type Service = TokenService<S>;
+
+    fn layer(&self, inner: S) -> TokenService<S> {
+        TokenService { inner, layer: self.clone() }
+    }
+}
+
+/// A service inside of a [`TokenLayer`].
+#[derive(Clone)]
+pub struct TokenService<S> {
+    inner: S,
+    layer: TokenLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for TokenService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: http_body::Body,
+{
+    type Response = Response<TokenBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let departure = self.layer.arrive(&mut parts);
+        ResponseFuture::departing(self.inner.call(Request::from_parts(parts, body)), departure)
+    }
+}
+
+/// What a response needs to be told of its request.
+pub(crate) struct Departure {
+    layer: TokenLayer,
+    session: Session,
+    /// The token that the client holds.
+    held: Token,
+    audience: Option<Vec<u8>>,
+    /// The cookies that it brought.
+    ended: Vec<String>,
+    trailers: Trailers,
+}
+
+impl Departure {
+    /// Adds a token to the head of the response, if there is a new one.
+    pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
+        if let Some(token) = self.news() {
+            let Inner { gate, carrier, .. } = &*self.layer.0;
+            carrier.add(headers, &token, gate.token_life(), &self.ended);
+        }
+    }
+
+    /// Whether a token may still be added behind a body that is not made yet; the head is told.
+    pub(crate) fn announce(&self, headers: &mut HeaderMap) -> bool {
+        let Some(name) = self.layer.0.carrier.header.clone() else { return false };
+        if self.trailers == Trailers::Announced {
+            headers.append(TRAILER, name.into());
+        }
+        self.trailers != Trailers::No
+    }
+
+    /// Adds a token to the trailers, if there is a new one since the head. Returns whether there was.
+    pub(crate) fn add_late(&mut self, trailers: &mut HeaderMap) -> bool {
+        let Some(name) = self.layer.0.carrier.header.clone() else { return false };
+        let Some(token) = self.news() else { return false };
+        super::carrier::insert(trailers, name, &token);
+        true
+    }
+
+    /// The text of what the session holds, where that is not what the client does.
+    fn news(&mut self) -> Option<String> {
+        let token = self.session.token();
+        if token == self.held {
+            return None;
+        }
+        self.held = token;
+        self.layer.0.gate.write(&self.session, self.audience.as_deref())
+    }
+}
+
+impl fmt::Debug for TokenLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { gate, carrier, .. } = &*self.0;
+        f.debug_struct("TokenLayer").field("gate", gate).field("carrier", carrier).finish_non_exhaustive()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for TokenService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Departure").finish_non_exhaustive()
+    }
+}

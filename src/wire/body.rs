@@ -1,0 +1,151 @@
+//! What every form of a token has inside.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | flags: 1 a cluster could not be remembered, 2 clusters were left out here; the others are zero |
+//! | | the clusters, by ascending system identifier, to the end |
+//!
+//! A cluster is
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | system identifier, big-endian |
+//! | 1 | bits 0 to 2 the number of positions, at most 4; 8 a position could not be remembered; 16 an extension follows |
+//! | | the positions, by ascending timeline and generation: timeline, generation, LSN, each a varint |
+//! | 1 + n | the extension, if any: its length, 1 to 32, and as many bytes |
+//!
+//! A varint has seven bits a byte, the lowest first, and the high bit set on all but the last; the shortest form is the only
+//! one. The extension is where a lineage and a pinned position will stand. Whoever does not know it skips it, and takes
+//! the position as pinned: that costs hits and nothing else.
+
+use crate::bytes::Reader;
+use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
+use crate::{Lsn, Position, Timeline, Token};
+
+const OVERFLOWN: u8 = 1;
+const COLLAPSED: u8 = 2;
+
+const COUNT: u8 = 7;
+const FORGOTTEN: u8 = 8;
+const EXTENDED: u8 = 16;
+
+const EXTENSION_BYTES_MAX: u8 = 32;
+
+/// Writes a token into `out`, in at most `room` bytes for a token of one cluster and `room_many` for others. What does not
+/// fit is left out, and the token says so: first clusters other than `own`, then the oldest timelines.
+pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, out: &mut Vec<u8>) {
+    let room = if token.shards().len() > 1 { room_many } else { room };
+    let mut left = room.saturating_sub(1);
+    let is_own = |shard: &&Shard| own.contains(&shard.system_identifier);
+    let mut chosen = Vec::with_capacity(token.shards().len());
+    for shard in token.shards().iter().filter(is_own).chain(token.shards().iter().filter(|shard| !is_own(shard))) {
+        // A single cluster always fits: what is too long of it is forgotten.
+        let bytes = if token.shards().len() > 1 { shard_bytes(shard) } else { trimmed(shard, left) };
+        if bytes.len() <= left {
+            left -= bytes.len();
+            chosen.push((shard.system_identifier, bytes));
+        }
+    }
+    chosen.sort_unstable_by_key(|(system_identifier, _)| *system_identifier);
+    let overflown = if token.is_overflown() { OVERFLOWN } else { 0 };
+    let is_collapsed = token.is_collapsed() || chosen.len() < token.shards().len();
+    let collapsed = if is_collapsed { COLLAPSED } else { 0 };
+    out.push(overflown | collapsed);
+    chosen.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
+}
+
+/// The bytes of a cluster that is alone, without its oldest timelines where they do not fit.
+fn trimmed(shard: &Shard, room: usize) -> Vec<u8> {
+    let mut bytes = shard_bytes(shard);
+    let mut shard = shard.clone();
+    while bytes.len() > room && !shard.parts.is_empty() {
+        shard.parts.remove(0);
+        shard.forgotten = true;
+        bytes = shard_bytes(&shard);
+    }
+    bytes
+}
+
+fn shard_bytes(shard: &Shard) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9 + shard.parts.len() * 10);
+    bytes.extend_from_slice(&shard.system_identifier.to_be_bytes());
+    // At most PARTS_MAX, which fits.
+    let count = shard.parts.len() as u8 & COUNT;
+    bytes.push(count | if shard.forgotten { FORGOTTEN } else { 0 });
+    for part in &shard.parts {
+        push_varint(&mut bytes, part.position.timeline.0.into());
+        push_varint(&mut bytes, part.generation);
+        push_varint(&mut bytes, part.position.lsn.offset());
+    }
+    bytes
+}
+
+/// The token in these bytes, or `None` where they are not exactly what [`write`] makes. Nothing is believed about lengths:
+/// no more is allocated than the bytes can hold.
+pub(crate) fn read(bytes: &[u8]) -> Option<Token> {
+    let mut reader = Reader::new(bytes);
+    let flags = reader.u8()?;
+    if flags & !(OVERFLOWN | COLLAPSED) != 0 {
+        return None;
+    }
+    let mut shards: Vec<Shard> = Vec::new();
+    while !reader.is_empty() {
+        let shard = read_shard(&mut reader)?;
+        let rises = shards.last().is_none_or(|last| last.system_identifier < shard.system_identifier);
+        if !rises || shards.len() == CLUSTERS_MAX {
+            return None;
+        }
+        shards.push(shard);
+    }
+    Some(Token::from_shards(shards, flags & OVERFLOWN != 0, flags & COLLAPSED != 0))
+}
+
+fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
+    let system_identifier = reader.u64()?;
+    let head = reader.u8()?;
+    let (count, forgotten) = (usize::from(head & COUNT), head & FORGOTTEN != 0);
+    if head & !(COUNT | FORGOTTEN | EXTENDED) != 0 || count > PARTS_MAX || (count == 0 && !forgotten) {
+        return None;
+    }
+    let mut parts: Vec<Part> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let timeline = Timeline(u32::try_from(varint(reader)?).ok()?);
+        let generation = varint(reader)?;
+        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, generation };
+        if parts.last().is_some_and(|last| last.order() >= part.order()) {
+            return None;
+        }
+        parts.push(part);
+    }
+    if head & EXTENDED != 0 {
+        let length = reader.u8().filter(|length| (1..=EXTENSION_BYTES_MAX).contains(length))?;
+        reader.take(length.into())?;
+    }
+    Some(Shard { system_identifier, parts, forgotten })
+}
+
+fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn varint(reader: &mut Reader<'_>) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = reader.u8()?;
+        let bits = u64::from(byte & 0x7f);
+        // Of the tenth byte only one bit is left.
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            let is_shortest = byte != 0 || shift == 0;
+            return is_shortest.then_some(number);
+        }
+    }
+    None
+}
