@@ -14,9 +14,6 @@ mod addresses;
 mod cancelled;
 #[path = "common/dropped.rs"]
 mod dropped;
-#[cfg(feature = "tls")]
-#[path = "redis_edge/encrypted.rs"]
-mod encrypted;
 #[path = "redis_edge/entries.rs"]
 mod entries;
 #[path = "redis_edge/outages.rs"]
