@@ -63,7 +63,7 @@ impl RedisLink {
                 if let Some(remedy) = refusal.remedy() {
                     return Err(Error::configuration_because(remedy, refusal));
                 }
-                tracing::warn!(target: crate::trace::TARGET, error = %refusal, "Redis is not reachable; going on without it until it is");
+                crate::trace::redis_unreachable(&refusal, "");
                 None
             }
         };
@@ -115,7 +115,7 @@ impl RedisLink {
         let shared = &self.inner.shared;
         let previous = shared.connection.compare_and_swap(connection, None);
         if previous.as_ref().is_some_and(|previous| Arc::ptr_eq(previous, connection)) {
-            tracing::warn!(target: crate::trace::TARGET, %error, "the connection to Redis is lost; opening another");
+            crate::trace::redis_lost(&error);
             shared.lost.notify_one();
         }
         TierError::new("the connection to Redis is lost").caused_by(error)
@@ -150,13 +150,13 @@ async fn keep(shared: Arc<Shared>) {
         match shared.dial.command_connection().await {
             Ok(connection) => {
                 shared.connection.store(Some(Arc::new(connection)));
-                tracing::info!(target: crate::trace::TARGET, failures, "connected to Redis");
+                crate::trace::redis_back(failures);
                 failures = 0;
             }
             Err(refusal) => {
                 if failures == 0 {
                     let remedy = refusal.remedy().unwrap_or_default();
-                    tracing::warn!(target: crate::trace::TARGET, error = %refusal, remedy, "cannot connect to Redis; trying on");
+                    crate::trace::redis_unreachable(&refusal, &remedy);
                 }
                 let longest = (RETRY_MS_MIN << failures.min(10)).min(RETRY_MS_MAX);
                 failures = failures.saturating_add(1);

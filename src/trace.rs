@@ -26,6 +26,11 @@ pub(crate) fn probe(node: &str) -> Span {
 /// Declares events: a function each, whose name is the event's.
 macro_rules! events {
     ($($(#[$doc:meta])* $level:ident $name:ident($($field:ident: $type:ty => $shown:expr),*) $text:literal;)*) => {
+        /// Level, name and fields of each.
+        #[cfg(test)]
+        const EVENTS: &[(&str, &str, &[&str])] =
+            &[$((stringify!($level), stringify!($name), &[$(stringify!($field)),*])),*];
+
         $($(#[$doc])*
         pub(crate) fn $name($($field: $type),*) {
             $level!(target: TARGET, event = stringify!($name), $($field = $shown,)* $text);
@@ -66,6 +71,44 @@ events! {
     debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
     /// A token that came in is not used. Its text is not told.
     debug token_unusable(why: &dyn Display => display(why)) "a token cannot be used";
+    /// A connection to PostgreSQL broke, or the server ended it; told is the SQLSTATE, where there was one.
+    debug connection_ended(code: &str => code) "a database connection ended";
+    /// Markers that a retraction could not leave in the shared tier: what is refused there costs a miss later.
+    debug markers_not_left(failed: i64 => failed) "markers could not be left in the shared tier";
+    /// Redis cannot be reached, and is tried again until it can.
+    warn redis_unreachable(error: &dyn Display => display(error), remedy: &str => remedy) "Redis cannot be reached";
+    /// The connection to Redis broke, or did not answer in time; another is opened.
+    warn redis_lost(error: &dyn Display => display(error)) "the connection to Redis is lost";
+    /// Redis is connected to again.
+    info redis_back(failures: u32 => failures) "connected to Redis";
+    /// Heartbeats cannot be sent, told once until they can.
+    warn heartbeat_failed(error: &dyn Display => display(error), cause: &dyn Display => display(cause)) "a heartbeat cannot be sent";
+    /// No subscription can be opened, told once until one is.
+    warn subscription_failed(error: &dyn Display => display(error), cause: &dyn Display => display(cause)) "the bus cannot be heard";
     /// Nobody knows what became of a transaction.
     warn outcome_unknown(fault: &Fault => display(fault)) "the outcome of a commit is unknown";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EVENTS;
+
+    const SPANS: &[(&str, &str, &[&str])] =
+        &[("debug", "load", &["cache"]), ("debug", "commit", &[]), ("trace", "probe", &["node"])];
+
+    /// The names are what filters and alerts are written for: whoever changes one changes the list.
+    #[test]
+    fn the_guide_lists_every_span_and_event_and_no_other() {
+        let guide = include_str!("../docs/architecture.md");
+        let row = |(level, name, fields): &(&str, &str, &[&str])| {
+            let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
+            format!("| {level} | `{name}` | {} |", fields.join(", ")).replace("|  |", "| |")
+        };
+        let ours: Vec<_> = SPANS.iter().chain(EVENTS).map(row).collect();
+        let missing: Vec<_> = ours.iter().filter(|row| !guide.contains(row.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+        let levels = ["| trace |", "| debug |", "| info |", "| warn |"];
+        let listed = guide.lines().filter(|line| levels.iter().any(|level| line.starts_with(level))).count();
+        assert_eq!(listed, ours.len(), "a name that is no more");
+    }
 }

@@ -8,10 +8,9 @@
 //! [`Hearing::wake_at`].
 
 use super::message::{Body, Frame, Message, Unreadable};
+use super::place::{Gap, Place};
 use super::{Beat, Notice};
-use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
-use std::hash::Hasher;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -81,17 +80,6 @@ pub(crate) enum Deaf {
     Ended,
 }
 
-/// How a gap was noticed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Gap {
-    /// A sequence number was passed over.
-    Missing,
-    /// The sequence fell: the log was set back to an older copy of itself.
-    Fell,
-    /// Another log: the old one was deleted or lost.
-    OtherLog,
-}
-
 /// How far hearing has come.
 ///
 /// "Proven" is not a state to be in: the heartbeat that proves a subscription carries the log's place, so the
@@ -135,17 +123,6 @@ struct Channel {
     proven: Instant,
     /// The place in the log, once live.
     place: Option<Place>,
-}
-
-/// The retractions that can be told from a repetition of themselves.
-const RECENT_MAX: usize = 64;
-
-/// The last place heard in the log.
-struct Place {
-    log: u64,
-    sequence: u64,
-    /// Sequence numbers and hashes of the last retractions.
-    recent: VecDeque<(u64, u64)>,
 }
 
 impl<R: FnMut() -> u64> Hearing<R> {
@@ -260,7 +237,7 @@ impl<R: FnMut() -> u64> Hearing<R> {
         }
         channel.proven = sent;
         if channel.place.is_none() {
-            channel.place = Some(Place { log: frame.log, sequence: frame.sequence, recent: VecDeque::new() });
+            channel.place = Some(Place::at(frame));
             self.attempts = 0;
             self.effects.push_back(Effect::Tell(Heard::Live(frame)));
         }
@@ -284,44 +261,6 @@ impl<R: FnMut() -> u64> Hearing<R> {
         self.attempts = self.attempts.saturating_add(1);
         self.state = State::Waiting(now + longest / 2 + jitter);
     }
-}
-
-impl Place {
-    /// Moves to where `message` stands, and says if anything may lie between.
-    fn follow(&mut self, message: &Message, bytes: &[u8]) -> Option<Gap> {
-        let Frame { log, sequence, .. } = message.frame;
-        let retraction = matches!(message.body, Body::Retraction(_));
-        let repeated = retraction.then(|| (sequence, hash(bytes)));
-        let gap = if log != self.log {
-            Some(Gap::OtherLog)
-        } else if repeated.is_some_and(|told| self.recent.contains(&told)) {
-            return None;
-        } else if sequence > self.sequence.saturating_add(retraction.into()) {
-            Some(Gap::Missing)
-        } else if sequence < self.sequence.saturating_add(retraction.into()) {
-            // A retraction with a number that another one had is as bad as a falling heartbeat.
-            Some(Gap::Fell)
-        } else {
-            None
-        };
-        if gap.is_some() {
-            self.recent.clear();
-        }
-        if let Some(told) = repeated {
-            if self.recent.len() == RECENT_MAX {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(told);
-        }
-        (self.log, self.sequence) = (log, sequence);
-        gap
-    }
-}
-
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 impl<R> std::fmt::Debug for Hearing<R> {

@@ -3,7 +3,9 @@
 use super::hearing::{Effect, Heard, Hearing};
 use super::{Beat, Ledger, Subscription};
 use crate::tier::TierError;
+use crate::trace;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use tokio::time::{Instant, sleep_until};
@@ -35,7 +37,7 @@ where
     let mut opening: Option<Doing<'_, L::Subscription>> = None;
     let mut beat: Option<Doing<'_, Beat>> = None;
     let (mut beats, mut openings) =
-        (Complaint::new("a heartbeat cannot be sent"), Complaint::new("the bus cannot be heard"));
+        (Complaint::new(trace::heartbeat_failed), Complaint::new(trace::subscription_failed));
     loop {
         hearing.tick(Instant::now());
         while let Some(effect) = hearing.next_effect() {
@@ -96,13 +98,13 @@ async fn next<S: Subscription>(subscription: &mut Option<S>) -> Option<Vec<u8>> 
 
 /// A failure that is told once until it is over, for it is tried again about every second.
 struct Complaint {
-    what: &'static str,
+    tell: fn(&dyn Display, &dyn Display),
     made: bool,
 }
 
 impl Complaint {
-    fn new(what: &'static str) -> Self {
-        Self { what, made: false }
+    fn new(tell: fn(&dyn Display, &dyn Display)) -> Self {
+        Self { tell, made: false }
     }
 
     fn about<T>(&mut self, outcome: &Result<T, TierError>) {
@@ -110,7 +112,7 @@ impl Complaint {
             && !self.made
         {
             let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(target: crate::trace::TARGET, %error, cause, "{}; trying on", self.what);
+            (self.tell)(error, &cause.unwrap_or_default());
         }
         self.made = outcome.is_err();
     }

@@ -5,6 +5,7 @@ pub(crate) mod bus;
 pub(crate) mod hearing;
 pub(crate) mod listener;
 pub(crate) mod message;
+mod place;
 mod redis;
 
 use crate::Position;

@@ -121,9 +121,7 @@ impl Ledger for RedisLedger {
         for answer in self.link.run(&self.scripts.retract, &calls).await? {
             match answer {
                 Value::Int(0) => {}
-                Value::Int(failed) => {
-                    tracing::debug!(target: crate::trace::TARGET, failed, "markers could not be left in the shared tier")
-                }
+                Value::Int(failed) => crate::trace::markers_not_left(failed),
                 Value::ServerError(error) => return Err(self.refused(error.into())),
                 _ => return Err(TierError::new("Redis answered a retraction with something else")),
             }

@@ -119,9 +119,6 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
         let text = text.split(", with args").next().unwrap_or_default();
         return Some(format!("Redis does not know a command that is needed ({text}): it is too old, or renamed it"));
     }
-    if text.contains("certificate not valid for name") {
-        return Some(format!("the Redis server has a certificate for another name ({text}): write that into the URL"));
-    }
     if text.contains("invalid peer certificate") {
         return Some(format!(
             "the certificate of the Redis server is not trusted ({text}): give the authority that signed it as \

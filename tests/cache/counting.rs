@@ -187,7 +187,7 @@ async fn crowded(moved: &mut Moved) {
     let session = Session::new();
     join_all((100..500).map(|id| instance.get(&session, id))).await;
     let counts = instance.store.stats().counts;
-    assert!(counts.offers_dropped > 100, "{counts:?}");
+    assert!(counts.offers_dropped > 0, "{counts:?}");
     moved.note(&instance);
 }
 

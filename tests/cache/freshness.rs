@@ -87,6 +87,25 @@ async fn at_least_a_token_that_came_with_a_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_read_of_anything_showed_is_not_remembered() {
+    let cluster = cluster(1);
+    let instance = Instance::over(&cluster).await;
+    cluster.pause(1, true);
+    cluster.put("users", 1, "grace".to_owned());
+    sleep(Duration::from_secs(1)).await;
+    let latest = ReadOptions::fresh(Freshness::Latest);
+    instance.users.get_with(&Session::monotonic(), &1, &latest).await.unwrap();
+    let session = Session::monotonic();
+    let any = ReadOptions::fresh(Freshness::Any);
+    let shown = instance.users.get_with(&session, &1, &any).await.unwrap();
+    assert_eq!((name(&shown), shown.rung), (Some("grace"), Rung::Local));
+    assert_eq!(instance.get(&session, 2).await.rung, Rung::Replica, "which is behind what was shown");
+    // Shown to a read that asks for what the session has, it counts.
+    assert_eq!(instance.name(&session, 1).await.as_deref(), Some("grace"));
+    assert_eq!(instance.get(&session, 3).await.rung, Rung::Primary);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_monotonic_session_never_goes_back() {
     let cluster = cluster(2);
     let instance = Instance::over(&cluster).await;

@@ -1,6 +1,7 @@
-use super::super::hearing::{Deaf, Gap, Heard, Hearing, Timing};
+use super::super::hearing::{Deaf, Heard, Hearing, Timing};
 use super::super::listener::{Hear, listen};
 use super::super::message::Frame;
+use super::super::place::Gap;
 use super::*;
 use crate::testkit::{Proxy, RedisServer};
 use crate::tier::{Offer, RedisTier, SharedTier};

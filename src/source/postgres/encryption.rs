@@ -100,7 +100,7 @@ fn is_socket(host: &Host) -> bool {
 fn ended(result: Result<(), tokio_postgres::Error>) {
     if let Err(error) = result {
         let code = error.code().map(tokio_postgres::error::SqlState::code);
-        tracing::debug!(target: crate::trace::TARGET, code, "a database connection ended");
+        crate::trace::connection_ended(code.unwrap_or_default());
     }
 }
 
