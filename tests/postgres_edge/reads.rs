@@ -252,3 +252,27 @@ async fn an_exhausted_pool_says_so_and_does_not_blind_the_monitor() -> Result {
     load(&source, PRIMARY, ask(true)).await?;
     Ok(())
 }
+
+/// A loader that writes values into the text of its statements has as many statements as values.
+#[tokio::test]
+async fn a_connection_keeps_a_bounded_number_of_statements() -> Result {
+    let cluster = cluster(0).await?;
+    let source = builder(&cluster).pool_size(1).build()?;
+    let count = "select count(*) from pg_prepared_statements";
+    let lease = source.lease(PRIMARY, ask(true)).await?;
+    for n in 0..1_300 {
+        lease.conn().query(&format!("select {n}"), &[]).await?;
+    }
+    let kept = lease.conn().query_scalar::<i64>(count, &[]).await?;
+    assert!((1..=520).contains(&kept[0]), "{kept:?}");
+    lease.finish().await?;
+    let tx = source.begin(PRIMARY, within(5_000)).await?;
+    for n in 0..700 {
+        tx.conn().query(&format!("select -{n}"), &[]).await?;
+    }
+    let kept: i64 = tx.conn().query_one(count, &[]).await?.get(0);
+    assert!((1..=520).contains(&kept), "{kept}");
+    assert!(tx.conn().execute("copy t from stdin", &[]).await.unwrap_err().to_string().contains("unnest"));
+    tx.rollback(within(5_000)).await;
+    Ok(())
+}

@@ -2,9 +2,16 @@
 //!
 //! A guard against accidents, not against malice: what a function does inside cannot be seen from here.
 
+/// COPY speaks a protocol of its own, in the middle of which a given-up statement would leave the connection.
+const NO_COPY: &str =
+    "COPY is not spoken here: read with a query, and write many rows with INSERT .. SELECT from unnest($1, $2)";
+
 /// The reason why a load may not run this statement.
 pub(super) fn refuse_read(sql: &str) -> Option<String> {
     let [first, ..] = first_words(sql);
+    if first == "COPY" {
+        return Some(NO_COPY.to_owned());
+    }
     let refused = matches!(
         first.as_str(),
         "ABORT"
@@ -12,7 +19,6 @@ pub(super) fn refuse_read(sql: &str) -> Option<String> {
             | "CALL"
             | "CLOSE"
             | "COMMIT"
-            | "COPY"
             | "DEALLOCATE"
             | "DECLARE"
             | "DISCARD"
@@ -51,7 +57,8 @@ pub(super) fn refuse_write(sql: &str) -> Option<String> {
         "ABORT" | "ROLLBACK" => "drop the transaction to roll it back; ROLLBACK TO a savepoint is allowed",
         "SET" if matches!(second.as_str(), "LOCAL" | "CONSTRAINTS" | "TRANSACTION") => return None,
         "SET" | "RESET" => "the setting would outlive the transaction; use SET LOCAL",
-        "COPY" | "DEALLOCATE" | "DISCARD" | "EXECUTE" | "LISTEN" | "LOAD" | "UNLISTEN" => {
+        "COPY" => return Some(NO_COPY.to_owned()),
+        "DEALLOCATE" | "DISCARD" | "EXECUTE" | "LISTEN" | "LOAD" | "UNLISTEN" => {
             "it would change the session of a shared connection"
         }
         _ => return None,
@@ -122,6 +129,7 @@ mod tests {
             "prepare p as select 1",
             "savepoint s",
             "/**/end",
+            "copy t to stdout",
         ] {
             assert!(refuse_read(sql).is_some(), "{sql:?} was allowed");
         }

@@ -20,6 +20,9 @@ use tokio_postgres::{Error, Row};
 
 /// A connection to one server for the length of one load.
 ///
+/// Statements are prepared once for each connection, which keeps at most 512 of them: beyond that all are forgotten, so
+/// values belong into parameters and not into the text. COPY, transactions, settings and cursors are refused.
+///
 /// Every method is bounded by the load's deadline and by the store's operation time-out. A future that is dropped
 /// half-way costs the connection, which is closed instead of reused, and nothing else.
 pub struct Routed {

@@ -19,6 +19,9 @@ use tokio_postgres::{Error, Row};
 
 /// A transaction's connection to the primary.
 ///
+/// Statements are prepared as those of a load are, at most 512 for each connection. COPY, and whatever would outlive the
+/// transaction or end it, is refused; savepoints, SET LOCAL and SET TRANSACTION are not.
+///
 /// Every method is bounded by the store's operation time-out. A future that is dropped half-way, or that runs out of
 /// time, costs the transaction: it can only roll back from then on.
 pub struct Writer {
