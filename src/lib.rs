@@ -99,13 +99,16 @@ mod error;
 mod fleet;
 mod flight;
 mod freshness;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod highwater;
 mod history;
+<<<<<<< HEAD
 #[cfg(feature = "http")]
 pub mod http;
+=======
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+>>>>>>> db2016a (A model of tags, answers and retractions over the rules themselves, explored to a bound, with every broken rule found)
 pub mod ledger;
 mod lsn;
 pub mod memory;
