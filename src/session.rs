@@ -287,6 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_lives_through_many_failovers_does_not_forget() {
+        let session = Session::new();
+        for timeline in 1..=9 {
+            let switch = |from| Switch { from: Timeline(from), at: Lsn::new(100 * u64::from(from)) };
+            let history = History::new(7, Timeline(timeline), (1..timeline).map(switch).collect());
+            session.raise(&history, Position::new(timeline, Lsn::new(100 * u64::from(timeline) - 10)));
+            let top = Lsn::new(100 * u64::from(timeline) - 10);
+            let floor = session.floor(&history);
+            assert_eq!((floor.tag, floor.standing), (top, Standing::Floor(Lsn::ZERO)), "timeline {timeline}");
+        }
+    }
+
+    #[test]
     fn a_lost_sight_is_told_until_it_is_accepted() {
         let promoted = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(12) }]);
         let history = History::new(7, Timeline(1), vec![]);

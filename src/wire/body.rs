@@ -80,7 +80,7 @@ fn shard_bytes(shard: &Shard) -> Vec<u8> {
     bytes
 }
 
-/// The token in these bytes, or `None` where they are not exactly what [`write`] makes. Nothing is believed about lengths:
+/// The token in these bytes, or `None` where they are not exactly what [`write()`] makes. Nothing is believed about lengths:
 /// no more is allocated than the bytes can hold.
 pub(crate) fn read(bytes: &[u8]) -> Option<Token> {
     let mut reader = Reader::new(bytes);
