@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.0
     }

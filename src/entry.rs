@@ -105,7 +105,7 @@ impl Life {
 }
 
 /// The least that one read accepts, resolved to the current history.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub(crate) struct Floor {
     /// From the session's token: met by a tag at or above it.
     pub(crate) tag: Lsn,
@@ -122,7 +122,7 @@ pub(crate) struct Floor {
 }
 
 /// A staleness bound as one read sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Bound {
     /// A position of the primary, read at or after the moment that the bound names; `Lsn::MAX` where none is known.
     pub(crate) tag: Lsn,

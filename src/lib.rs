@@ -99,13 +99,13 @@ mod error;
 mod fleet;
 mod flight;
 mod freshness;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod highwater;
 mod history;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod ledger;
 mod lsn;
 pub mod memory;

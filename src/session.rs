@@ -23,15 +23,15 @@ struct Inner {
 }
 
 /// Immutable, replaced as a whole, so that a read never mixes two moments.
-#[derive(Clone, Default)]
-struct State {
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct State {
     token: Token,
     /// By system identifier; clusters that the session neither saw anything of nor has an open case in are not listed.
     clusters: BTreeMap<u64, Sights>,
 }
 
 /// What a session knows of one cluster besides its token.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Sights {
     seen: Seen,
     /// How many transactions there are whose outcome is unknown: until they are over, only the primary can answer.
@@ -40,7 +40,7 @@ struct Sights {
 
 /// What a monotonic session was shown. Kept apart from the token, because a tag proves tokens and not what was seen:
 /// a standby can show a commit before its replay position says so, and before the primary shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Seen {
     on_standby: Option<Sight>,
     on_primary: Option<Sight>,
@@ -49,7 +49,7 @@ pub(crate) struct Seen {
 }
 
 /// An upper bound of what was shown, and the generation of the history that it was shown in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Sight {
     position: Position,
     generation: u64,
@@ -212,6 +212,16 @@ impl Session {
             floor.seen = sights.seen;
         }
         floor
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn resume(monotonic: bool, state: State) -> Self {
+        Self(Arc::new(Inner { monotonic, state: ArcSwap::from_pointee(state) }))
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn state(&self) -> State {
+        State::clone(&self.0.state.load())
     }
 
     fn update(&self, change: impl Fn(&mut State)) {

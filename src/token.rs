@@ -15,7 +15,7 @@ pub(crate) const CLUSTERS_MAX: usize = 16;
 /// It holds a part for each cluster that the client wrote to, by system identifier, and in it at most one position a
 /// timeline, because positions of different timelines cannot be merged into one without knowing where one left the
 /// other. Every part is *pinned*: to be covered by an entry's tag alone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Token {
     /// Sorted by cluster, at most one each.
     shards: Vec<Shard>,
@@ -26,7 +26,7 @@ pub struct Token {
 }
 
 /// The part of a token that one cluster can judge.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Shard {
     pub(crate) system_identifier: u64,
     /// Sorted by timeline and generation, at most one each.
@@ -36,7 +36,7 @@ pub(crate) struct Shard {
 }
 
 /// A position, and the generation of its timeline's history that it was read in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) position: Position,
     pub(crate) generation: u64,

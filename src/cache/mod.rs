@@ -114,7 +114,7 @@ impl<E: std::error::Error + 'static> ReadError<E> {
 
 /// Why an entry does not answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Miss {
+pub(crate) enum Miss {
     Absent,
     OtherHistory,
     Expired,
@@ -135,15 +135,15 @@ impl From<Short> for Miss {
 
 /// What one read demands, resolved to one epoch.
 #[derive(Debug, Clone, Copy)]
-struct Demand {
+pub(crate) struct Demand {
     /// The history that the floor is counted in: an entry of another one proves nothing about it.
-    history: u64,
-    floor: Floor,
-    seen: Seen,
+    pub(crate) history: u64,
+    pub(crate) floor: Floor,
+    pub(crate) seen: Seen,
 }
 
 /// The Answer rule.
-fn judge<V>(
+pub(crate) fn judge<V>(
     entry: &Entry<V>,
     demand: &Demand,
     epoch: &Epoch,

@@ -298,7 +298,7 @@ impl<S: Source> Fleet<S> {
 
 /// Whether the answer may be given. A primary answer reflects whatever was visible when its statement was sent, and so
 /// serves its own readers whatever its tag; a replica's answer goes by the tag alone.
-fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
+pub(crate) fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
     let on_primary = stamp.origin == Origin::Primary;
     // A replica that was promoted meanwhile may not show yet what a standby has shown: nobody waited for it.
     let by_tag = stamp.tag >= need.tag() && !(on_primary && need.floor.seen_on_standby.is_some());

@@ -5,6 +5,8 @@ mod load;
 mod monitor;
 
 pub use load::Rung;
+#[cfg(feature = "internals")]
+pub(crate) use load::reaches;
 pub(crate) use load::{LoadError, Loaded, Need, Work};
 
 use crate::clock::Clock;

@@ -54,7 +54,7 @@ impl<V, C: Codec> Packing<V, C> {
         Self { codec, fingerprint: hasher.finish(), limits, value: PhantomData }
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::seeds::{BOMB, envelope};
-use highwater::fuzzing::{AnyKey, name_of};
+use highwater::internals::hostile::{AnyKey, name_of};
 use highwater::tier::{Bincode, Codec};
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,8 @@ fn target(name: &str) -> &'static Target {
 }
 
 fn peak(name: &str, input: &[u8]) -> u64 {
-    measure(|| (target(name).read)(input)).bytes_max
+    let read = (target(name).read)(input);
+    measure(read).bytes_max
 }
 
 /// A sequence that claims `count` items, and one byte for each of them.
@@ -32,12 +33,11 @@ fn highest(kind: u8, before: &[u8]) -> u64 {
 }
 
 #[test]
-fn an_envelope_at_the_cap_takes_twice_the_cap() {
+fn a_text_at_the_cap_takes_the_cap() {
     for (kind, what) in [(0, "a text"), (1, "bytes")] {
         let peak = highest(kind, &[]);
         println!("{what}: {peak} bytes");
-        // One of the two is the target's own copy, made to put a seal under it.
-        assert!(peak > 3 * CAP / 2 && peak <= 2 * CAP + 10_000, "{what}: {peak} bytes");
+        assert!(peak > CAP / 2 && peak <= CAP + 10_000, "{what}: {peak} bytes");
     }
 }
 
@@ -47,7 +47,7 @@ fn an_envelope_at_the_cap_takes_twice_the_cap() {
 fn a_value_of_many_small_parts_takes_what_its_type_takes() {
     let texts = highest(2, &[7, 0, 0]);
     println!("empty texts: {texts} bytes");
-    assert!(texts > 4 * CAP && texts <= (1 + 24 * 3 / 2) * CAP, "{texts} bytes");
+    assert!(texts > 4 * CAP && texts <= 24 * 3 / 2 * CAP, "{texts} bytes");
 }
 
 /// A length that lies costs no more than the cap, in whatever type it stands.
@@ -86,8 +86,7 @@ fn claims() -> [Vec<u8>; 3] {
 fn what_is_longer_than_an_envelope_is_not_looked_at() {
     let long = vec![b'H'; 2 << 20];
     assert_eq!((target("envelope").check)(&long), "too long");
-    let copied = long.len() as u64;
-    assert!(peak("envelope", &long) <= copied + 1_000, "only the target's own copy");
+    assert!(peak("envelope", &long) <= 1_000);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Hostile bytes: what the fuzz targets of `tests/fuzz` found is fed to the same functions again, and their memory is
 //! measured. No fuzzer is needed for it.
-#![cfg(feature = "fuzzing")]
+#![cfg(feature = "internals")]
 #![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use allocation_counter::measure;
-use highwater::fuzzing::{TARGETS, Target};
+use highwater::internals::hostile::{TARGETS, Target};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -30,7 +30,8 @@ fn corpus(target: &Target) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// Feeds one input, and returns what became of it and the most bytes that were allocated at a time.
 fn feed(target: &Target, input: &[u8]) -> (&'static str, u64) {
-    let peak = measure(|| (target.read)(input)).bytes_max;
+    let read = (target.read)(input);
+    let peak = measure(read).bytes_max;
     ((target.check)(input), peak)
 }
 

@@ -3,7 +3,7 @@
 //! `HIGHWATER_PLANT_SEEDS=1` writes them; without it they must be there.
 
 use super::*;
-use highwater::fuzzing::{AnyKey, KEY, TYPE, sealed};
+use highwater::internals::hostile::{AnyKey, KEY, TYPE, sealed};
 use highwater::tier::{Bincode, Codec};
 
 /// In bincode's form the length 2^35: without a limit a decoder would allocate 34 GB for it.

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| highwater::fuzzing::check("bus", input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| highwater::internals::hostile::check("bus", input));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| highwater::fuzzing::check("hearing", input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| highwater::internals::hostile::check("hearing", input));
