@@ -101,14 +101,11 @@ mod flight;
 mod freshness;
 mod highwater;
 mod history;
-<<<<<<< HEAD
 #[cfg(feature = "http")]
 pub mod http;
-=======
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
->>>>>>> db2016a (A model of tags, answers and retractions over the rules themselves, explored to a bound, with every broken rule found)
 pub mod ledger;
 mod lsn;
 pub mod memory;

@@ -26,15 +26,9 @@ pub struct Token {
 }
 
 /// The part of a token that one cluster can judge.
-<<<<<<< HEAD
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Shard {
     pub(crate) system_identifier: u64,
-=======
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Shard {
-    system_identifier: u64,
->>>>>>> db2016a (A model of tags, answers and retractions over the rules themselves, explored to a bound, with every broken rule found)
     /// Sorted by timeline and generation, at most one each.
     pub(crate) parts: Vec<Part>,
     /// A part could not be remembered.
@@ -42,17 +36,10 @@ struct Shard {
 }
 
 /// A position, and the generation of its timeline's history that it was read in.
-<<<<<<< HEAD
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) position: Position,
     pub(crate) generation: u64,
-=======
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Part {
-    position: Position,
-    generation: u64,
->>>>>>> db2016a (A model of tags, answers and retractions over the rules themselves, explored to a bound, with every broken rule found)
 }
 
 impl Part {
