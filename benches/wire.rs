@@ -53,6 +53,7 @@ async fn opening(effort: Effort) {
     let signed = keyring(1);
     let one = signed.write(&token(1), &[], &CONTEXT, [0; 12]);
     let eight = signed.write(&token(8), &[], &CONTEXT, [0; 12]);
+    #[cfg_attr(not(feature = "opaque"), expect(unused_mut, reason = "there are no more"))]
     let mut texts = vec![
         ("one cluster", one.clone()),
         ("eight clusters", eight.clone()),

@@ -28,12 +28,12 @@ mod body;
 mod gate;
 mod job;
 mod key;
-mod keyring;
+pub(crate) mod keyring;
 mod plain;
 mod policy;
 #[cfg(feature = "opaque")]
-mod sealed;
-mod text;
+pub(crate) mod sealed;
+pub(crate) mod text;
 
 pub use gate::{Gate, GateBuilder};
 pub use job::{JobToken, Patience, Turn};

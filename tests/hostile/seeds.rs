@@ -148,6 +148,48 @@ fn lsns() -> Vec<(&'static str, Vec<u8>)> {
     lsns
 }
 
+/// An input of the target `token`: what it is taken for, and the bytes.
+fn token(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[kind], bytes].concat()
+}
+
+fn tokens() -> Vec<(&'static str, Vec<u8>)> {
+    const CLUSTER: &[u8] = b"\x65\x4e\xcf\x52\xac\x5a\0\x01";
+    // Issued at 1,790,000,000; one position on timeline 1.
+    let dated = |body: &[u8]| [b"\x6a\xb1\x3b\x80", body].concat();
+    let one = dated(&[b"\0", CLUSTER, b"\x01\x01\0\xc8\xf7\x8c\x20"].concat());
+    let cluster = |number: u8, rest: &[u8]| [&[0, 0, 0, 0, 0, 0, 0, number], rest].concat();
+    let many = |rest: &[u8]| dated(&[b"\0", &(1..=14).flat_map(|n| cluster(n, rest)).collect::<Vec<_>>()[..]].concat());
+    vec![
+        ("signed", token(0, b"AgFqsTuAAGVOz1KsWgABAQEAyPeMIFCsZebvjOiv81nruNgieBA")),
+        ("another-audience", token(0, b"AgFqsTuAAGVOz1KsWgABAQEAyPeMICe7d8-vObuMEKZurwoEwXY")),
+        ("another-key", token(0, b"AgJqsTuAAGVOz1KsWgABAgMAtKSA-KUFBAGQgICAsAVN0VLREN_riRErVD1FRpS3")),
+        ("sealed", token(0, b"AwF0d2VsdmUgYnl0ZXPUsr0Rmj1yCGaDDnM_ufOLZGGaOxgqBT63jJtxnxMe7rlOR3c")),
+        ("plain-for-signed", token(0, b"AQBlTs9SrFoAAQEBAMj3jCA")),
+        ("plain", token(1, b"AQBlTs9SrFoAAQEBAMj3jCA")),
+        ("signed-for-plain", token(1, b"AgFqsTuAAGVOz1KsWgABAQEAyPeMIFCsZebvjOiv81nruNgieBA")),
+        ("other-form", token(0, b"CQECAw")),
+        ("no-form", token(0, b"nonsense")),
+        ("body", token(2, &one)),
+        ("body-encrypted", token(3, &one)),
+        ("expired", token(2, &[&[0; 4], one.get(4..).unwrap_or_default()].concat())),
+        ("extension", token(2, &dated(&[b"\0", CLUSTER, b"\x11\x01\0\x07\x04abcd"].concat()))),
+        ("extension-too-long", token(2, &dated(&[b"\0", CLUSTER, b"\x11\x01\0\x07\xff", &[7; 99]].concat()))),
+        ("many-clusters", token(2, &many(b"\x08"))),
+        ("timelines", token(2, &dated(&[b"\0", CLUSTER, b"\x04\x01\0\x09\x02\0\x08\x03\0\x07\x04\0\x06"].concat()))),
+        ("varint-of-eleven", token(2, &dated(&[b"\0", CLUSTER, b"\x01\x01\0", &[0xff; 11]].concat()))),
+        (
+            "largest",
+            token(
+                2,
+                &dated(
+                    &[b"\x03", CLUSTER, b"\x01\xff\xff\xff\xff\x0f", &[0xff; 9], b"\x01", &[0xff; 9], b"\x01"].concat(),
+                ),
+            ),
+        ),
+    ]
+}
+
 #[test]
 fn the_known_seeds_are_in_the_corpora() -> Result {
     let plant = std::env::var_os("HIGHWATER_PLANT_SEEDS").is_some();
@@ -157,6 +199,7 @@ fn the_known_seeds_are_in_the_corpora() -> Result {
             "bus" => messages(),
             "hearing" => scripts(),
             "key" => keys(),
+            "token" => tokens(),
             _ => lsns(),
         };
         std::fs::create_dir_all(folder(target))?;

@@ -6,6 +6,7 @@ mod envelope;
 mod hearing;
 mod key;
 mod lsn;
+mod token;
 
 pub use envelope::{KEY, TYPE, sealed};
 pub use key::{AnyKey, name_of};
@@ -29,7 +30,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [envelope::TARGET, bus::TARGET, hearing::TARGET, lsn::TARGET, key::TARGET];
+pub const TARGETS: [Target; 6] =
+    [envelope::TARGET, bus::TARGET, hearing::TARGET, lsn::TARGET, key::TARGET, token::TARGET];
 
 /// Feeds one input to the target of this name.
 ///

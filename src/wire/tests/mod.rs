@@ -168,6 +168,9 @@ fn what_does_not_fit_is_left_out_and_said_so_and_ones_own_cluster_is_kept() {
         assert!(opened.is_collapsed() && opened.names(16), "{opened:?}");
         let kept = (1..=16).filter(|&cluster| opened.names(cluster)).count();
         assert!((5..16).contains(&kept), "{kept}");
+        let mut merged = usual();
+        merged.merge(&opened);
+        assert!(merged.is_collapsed(), "whatever it is merged into");
         // Once left out, a cluster is not taken for one that was never written to.
         let again = keyring.write(&opened, &[16], &now(), [9; 12]);
         assert!(keyring.open(again.as_bytes(), &now()).unwrap().token.is_collapsed());
