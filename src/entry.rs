@@ -57,6 +57,9 @@ pub(crate) fn marks(present: Lsn, marker: Lsn) -> bool {
 }
 
 /// A value as the tiers hold it: `None` inside is a row known to be absent.
+///
+/// A clone allocates nothing. The in-process tier holds entries themselves and not pointers to them: behind a pointer, each
+/// hit waited for memory once more.
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
     pub(crate) value: Option<Arc<V>>,
@@ -72,6 +75,12 @@ pub(crate) struct Entry<V> {
     pub(crate) filled_here: bool,
 }
 
+impl<V> Clone for Entry<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), slots: self.slots.clone(), ..*self }
+    }
+}
+
 impl<V> Entry<V> {
     /// When this process sent the statement, where it did.
     pub(crate) fn sent_ms(&self) -> Option<u64> {
@@ -83,7 +92,19 @@ impl<V> Entry<V> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slots {
     pub(crate) key: u32,
-    pub(crate) groups: Box<[u32]>,
+    /// Most entries belong to no group.
+    groups: Option<Arc<[u32]>>,
+}
+
+impl Slots {
+    pub(crate) fn new(key: u32, groups: impl IntoIterator<Item = u32>) -> Self {
+        let groups: Vec<u32> = groups.into_iter().collect();
+        Self { key, groups: (!groups.is_empty()).then(|| groups.into()) }
+    }
+
+    pub(crate) fn groups(&self) -> &[u32] {
+        self.groups.as_deref().unwrap_or_default()
+    }
 }
 
 /// When an entry was filled and until when it may be used, in milliseconds of the instance's clock.

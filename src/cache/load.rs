@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 /// How a flight ended.
 pub(super) enum Landing<V, E> {
-    Answer { entry: Arc<Entry<V>>, rung: Rung, stale: bool },
+    Answer { entry: Entry<V>, rung: Rung, stale: bool },
     Loader(Arc<E>),
     HistoryMoved,
     Failed(Error),
@@ -31,9 +31,7 @@ pub(super) enum Landing<V, E> {
 impl<V, E> Clone for Landing<V, E> {
     fn clone(&self) -> Self {
         match self {
-            Self::Answer { entry, rung, stale } => {
-                Self::Answer { entry: Arc::clone(entry), rung: *rung, stale: *stale }
-            }
+            Self::Answer { entry, rung, stale } => Self::Answer { entry: entry.clone(), rung: *rung, stale: *stale },
             Self::Loader(error) => Self::Loader(Arc::clone(error)),
             Self::HistoryMoved => Self::HistoryMoved,
             Self::Failed(error) => Self::Failed(error.clone()),
@@ -69,7 +67,7 @@ impl<C: Sync, R: Repository<C>> Work<C> for Many<'_, R, R::Key> {
 
 /// An entry as it was filled, with what the shared tier has to be told of it.
 struct Filled<V> {
-    entry: Arc<Entry<V>>,
+    entry: Entry<V>,
     groups: Vec<Digest>,
 }
 
@@ -185,12 +183,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         // First, so that whoever is answered finds it there the next time.
         let lives = |present: &Entry<R::Value>| epoch.is_live(present, self.group);
         self.local.admit(key.clone(), &entry, self.clock().now_ms(), lives);
-        let landing = Landing::Answer { entry: Arc::clone(&entry), rung: Rung::Shared, stale: false };
+        let landing = Landing::Answer { entry: entry.clone(), rung: Rung::Shared, stale: false };
         flight.land_if(answers, landing)
     }
 
     /// What the shared tier holds of these names. Its errors are misses.
-    pub(super) async fn fetch(&self, names: &[Name]) -> Vec<Option<Arc<Entry<R::Value>>>> {
+    pub(super) async fn fetch(&self, names: &[Name]) -> Vec<Option<Entry<R::Value>>> {
         let nothing = || names.iter().map(|_| None).collect();
         let (Some(packer), Some(shared)) = (&self.packer, self.store.shared()) else { return nothing() };
         let epoch = self.store.epochs.current().clone();
@@ -216,7 +214,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             let (stamp, life) = (unpacked.stamp, unpacked.life);
             let fill = self.store.next_fill();
             let (value, history, filled_here) = (unpacked.value, epoch.fingerprint, false);
-            Some(Arc::new(Entry { value, stamp, history, slots, life, fill, filled_here }))
+            Some(Entry { value, stamp, history, slots, life, fill, filled_here })
         };
         names.iter().zip(envelopes).map(open).collect()
     }
@@ -228,7 +226,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         demand: &Demand,
         fallback: Fallback,
         deadline: Instant,
-    ) -> Result<Option<Vec<(Arc<Entry<R::Value>>, Rung, bool)>>, super::ReadError<R::Error>> {
+    ) -> Result<Option<Vec<(Entry<R::Value>, Rung, bool)>>, super::ReadError<R::Error>> {
         let epoch = self.store.epochs.current().clone();
         if epoch.fingerprint != demand.history {
             return Ok(None);
@@ -293,7 +291,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let slots = self.slots(name, &groups);
         let (stamp, history, fill) = (loaded.stamp, epoch.fingerprint, self.store.next_fill());
         Filled {
-            entry: Arc::new(Entry { value: row.map(Arc::new), stamp, history, slots, life, fill, filled_here: true }),
+            entry: Entry { value: row.map(Arc::new), stamp, history, slots, life, fill, filled_here: true },
             groups,
         }
     }
@@ -362,7 +360,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// The slots of an entry that belongs to these groups.
     fn slots(&self, name: &Name, groups: &[Digest]) -> Slots {
         let map = self.store.epochs.slots();
-        Slots { key: map.key(&name.digest), groups: groups.iter().map(|group| map.group(group)).collect() }
+        Slots::new(map.key(&name.digest), groups.iter().map(|group| map.group(group)))
     }
 
     /// The slots of an entry whose groups are not known yet.

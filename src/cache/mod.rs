@@ -173,9 +173,9 @@ pub(crate) fn judge<V>(
 }
 
 impl<V> Entry<V> {
-    fn answer(&self, rung: Rung, stale: bool, now_ms: u64) -> Read<V> {
+    fn answer(self, rung: Rung, stale: bool, now_ms: u64) -> Read<V> {
         Read {
-            value: self.value.clone(),
+            value: self.value,
             rung,
             position: Position { timeline: self.stamp.timeline, lsn: self.stamp.tag },
             stale,

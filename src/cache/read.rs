@@ -127,7 +127,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                     let own = joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok();
                     // The flight may have left in a newer history than the one that this read's floor was counted in.
                     if own && entry.history == demand.history {
-                        return Ok(shelf.answered(session, options, &demand, &entry, rung, stale));
+                        return Ok(shelf.answered(session, options, &demand, entry, rung, stale));
                     }
                 }
                 Landing::HistoryMoved => {}
@@ -171,7 +171,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 if let (Some(answer), Some(entry)) = (answers.get_mut(*at), entry) {
                     let lives = |present: &Entry<R::Value>| epoch.is_live(present, shelf.group);
                     shelf.local.admit(key.clone(), &entry, shelf.clock().now_ms(), lives);
-                    *answer = Some(shelf.answered(session, options, &demand, &entry, Rung::Shared, false));
+                    *answer = Some(shelf.answered(session, options, &demand, entry, Rung::Shared, false));
                 }
             }
             open.retain(|(at, ..)| answers.get(*at).is_some_and(Option::is_none));
@@ -185,7 +185,7 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             };
             for (at, (entry, rung, stale)) in slots.into_iter().zip(loaded) {
                 if let Some(answer) = answers.get_mut(at) {
-                    *answer = Some(shelf.answered(session, options, &demand, &entry, rung, stale));
+                    *answer = Some(shelf.answered(session, options, &demand, entry, rung, stale));
                 }
             }
             return Ok(());
@@ -209,7 +209,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
-            Ok(()) => Some(self.answered(session, options, &demand, &entry, Rung::Local, false)),
+            Ok(()) => Some(self.answered(session, options, &demand, entry, Rung::Local, false)),
             Err(miss) => {
                 self.count(miss);
                 None
@@ -303,7 +303,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         match at_hand {
             Some(entry) if options.fallback == Fallback::Stale && !error.is_write_lost() => {
                 let nothing = Demand { history: fingerprint, floor: Floor::default(), seen: Seen::default() };
-                Ok(self.answered(session, options, &nothing, &entry, Rung::Local, true))
+                Ok(self.answered(session, options, &nothing, entry, Rung::Local, true))
             }
             _ => Err(error.into()),
         }
@@ -315,7 +315,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         session: &Session,
         options: &ReadOptions,
         demand: &Demand,
-        entry: &Entry<R::Value>,
+        entry: Entry<R::Value>,
         rung: Rung,
         stale: bool,
     ) -> Read<R::Value> {
@@ -327,7 +327,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             Rung::Primary => &self.counters.loads_primary,
         };
         counter.add_one();
-        if !stale && options.freshness != Freshness::Any {
+        if session.is_monotonic() && !stale && options.freshness != Freshness::Any {
             let epoch = self.store.epochs.current();
             // What was answered in a history that was replaced meanwhile is told as lost by the next read.
             let history = &epoch.history;

@@ -66,7 +66,7 @@ impl Floors {
 
     /// The least tag that an entry in these slots must have.
     pub(crate) fn of(&self, slots: &Slots, cache_group: u32) -> Lsn {
-        let groups = slots.groups.iter().map(|&slot| self.groups.at(slot));
+        let groups = slots.groups().iter().map(|&slot| self.groups.at(slot));
         let own = self.keys.at(slots.key).max(self.groups.at(cache_group));
         Lsn::new(groups.fold(own, u64::max))
     }
@@ -76,7 +76,7 @@ impl Floors {
         let tag = tag.offset();
         self.keys.is_met_by(tag, slots.key)
             && self.groups.is_met_by(tag, cache_group)
-            && slots.groups.iter().all(|&slot| self.groups.is_met_by(tag, slot))
+            && slots.groups().iter().all(|&slot| self.groups.is_met_by(tag, slot))
     }
 
     /// The same table with no floor above `top`: after a crash, positions above it will be used again.
@@ -141,9 +141,8 @@ mod tests {
     fn a_group_covers_its_entries_and_no_others() {
         let map = SlotMap::new(1 << 12, (1, 2));
         let floors = Floors::new(&map);
-        let slots = |key: &str, group: &str| Slots {
-            key: map.key(&Digest::of_key(key.as_bytes())),
-            groups: Box::new([map.group(&Digest::of_group(group))]),
+        let slots = |key: &str, group: &str| {
+            Slots::new(map.key(&Digest::of_key(key.as_bytes())), [map.group(&Digest::of_group(group))])
         };
         floors.raise_group(map.group(&Digest::of_group("team:7")), Lsn::new(50));
         assert_eq!(floors.of(&slots("a", "team:7"), 0), Lsn::new(50));
@@ -166,7 +165,7 @@ mod tests {
                 *floor = (*floor).max(position);
             }
             for (key, floor) in exact {
-                let slots = Slots { key: map.key(&Digest::of_key(&[key])), groups: Box::new([]) };
+                let slots = Slots::new(map.key(&Digest::of_key(&[key])), []);
                 prop_assert!(floors.of(&slots, 0) >= Lsn::new(floor));
                 for tag in [0, floor - 1, floor, 500, 1000].map(Lsn::new) {
                     prop_assert_eq!(floors.are_met_by(tag, &slots, 0), tag >= floors.of(&slots, 0));

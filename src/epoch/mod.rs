@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn floor_of(epochs: &Epochs, key: &Digest) -> Lsn {
-        let slots = Slots { key: epochs.slots().key(key), groups: Box::new([]) };
+        let slots = Slots::new(epochs.slots().key(key), []);
         epochs.current().floor(&slots, 0)
     }
 

@@ -132,7 +132,7 @@ impl Knowledge {
         self.switch = epoch.history.switches().last().map(|switch| switch.at.offset());
         self.high = (high.insert().offset(), high.flush().offset());
         for (key, floor) in self.floors.iter_mut().enumerate() {
-            *floor = epoch.floor(&Slots { key: epochs.slots().key(&name(key)), groups: Box::new([]) }, 0).offset();
+            *floor = epoch.floor(&Slots::new(epochs.slots().key(&name(key)), []), 0).offset();
         }
     }
 
@@ -192,7 +192,7 @@ impl Fill {
             value: Some(Arc::new(())),
             stamp: self.stamp(),
             history: self.history,
-            slots: Slots { key: epochs.slots().key(&name(self.key)), groups: Box::new([]) },
+            slots: Slots::new(epochs.slots().key(&name(self.key)), []),
             life: Life { filled_ms: 0, expires_ms: u64::MAX },
             fill: self.fill,
             filled_here: true,

@@ -126,7 +126,7 @@ impl<V: Serialize + DeserializeOwned + PartialEq + Debug> Forged for Forgery<V> 
 /// What was found is sealed anew, and another instance finds the same.
 fn seal_again<V: Serialize + DeserializeOwned + PartialEq + Debug>(packing: &Packing<V, Bincode>, found: Unpacked<V>) {
     let Unpacked { value, stamp, life, groups } = found;
-    let slots = Slots { key: 0, groups: Box::new([]) };
+    let slots = Slots::new(0, []);
     let entry = Entry { value, stamp, history: HISTORY, slots, life, fill: 1, filled_here: false };
     // A number may have been written at more length than it needs, never at less.
     let Ok(again) = packing.seal(KEY, &entry, &groups) else { panic!("what was opened cannot be sealed") };
