@@ -46,6 +46,9 @@ pub(super) struct Redis {
     scheduled: u64,
 }
 
+/// As long as the adapter to the real server lets anything live.
+const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").field("up", &self.up).field("contents", &self.contents).finish_non_exhaustive()
@@ -155,7 +158,7 @@ impl Redis {
     /// The Admit rule, on the bytes that the real server compares.
     fn put(&mut self, address: Address, bytes: Vec<u8>, life: Duration) {
         if envelope::replaces(self.slot(&address).unwrap_or_default(), &bytes) {
-            let expires = self.now + life;
+            let expires = self.now + life.min(LIFE_MAX);
             self.contents.slots.insert(address, Slot { bytes, expires });
         }
     }
