@@ -115,10 +115,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let mut need = self.need(&epoch, floor, retracted, *fallback, awaited_until);
         let work = One(&self.repository, key);
         let mut loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
-        if let Some(grouped) = self.floor_of_groups(key, name, &loaded, &epoch).filter(|floor| *floor > need.retracted)
-        {
-            // Which groups the row is in is known only now, and one of them was retracted further than this replica is. Once.
-            need.retracted = grouped;
+        let passed_by = loaded
+            .as_ref()
+            .ok()
+            .and_then(|loaded| self.passed_by(loaded, &epoch, [(key, name, loaded.value.as_ref())]));
+        if let Some(floor) = passed_by.filter(|floor| *floor > need.retracted) {
+            need.retracted = floor;
             loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
         }
         match loaded {
@@ -147,19 +149,24 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         }
     }
 
-    /// The floor of the groups that a replica's row is in, where its answer lies below it.
-    fn floor_of_groups(
+    /// How far the rows of a replica's answer were retracted, where that is further than the replica is: which groups they
+    /// are in is known only once they are there. One more load will do, since who comes on board after the first is judged
+    /// by tag.
+    fn passed_by<'a, T>(
         &self,
-        key: &R::Key,
-        name: &Name,
-        loaded: &Result<Loaded<Option<R::Value>>, LoadError<R::Error>>,
+        loaded: &Loaded<T>,
         epoch: &Epoch,
+        rows: impl IntoIterator<Item = (&'a R::Key, &'a Name, Option<&'a R::Value>)>,
     ) -> Option<Lsn> {
-        let loaded = loaded.as_ref().ok().filter(|loaded| loaded.rung == Rung::Replica && !loaded.stale)?;
-        let groups = self.repository.groups(key, loaded.value.as_ref());
-        let groups: Vec<Digest> = groups.into_iter().take(GROUPS_MAX).map(|group| Digest::of_group(&group)).collect();
-        let floor = epoch.floor(&self.slots(name, &groups), self.group);
-        (loaded.stamp.tag < floor).then_some(floor)
+        if loaded.rung != Rung::Replica || loaded.stale {
+            return None;
+        }
+        let floor = |(key, name, row)| {
+            let groups = self.repository.groups(key, row).into_iter().take(GROUPS_MAX);
+            let groups: Vec<Digest> = groups.map(|group| Digest::of_group(&group)).collect();
+            epoch.floor(&self.slots(name, &groups), self.group)
+        };
+        rows.into_iter().map(floor).max().filter(|floor| loaded.stamp.tag < *floor)
     }
 
     /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.
@@ -234,8 +241,18 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let floors = names.iter().map(|name| epoch.floor(&self.key_slots(name), self.group));
         let retracted = floors.max().unwrap_or(Lsn::ZERO);
-        let need = self.need(&epoch, demand.floor, retracted, fallback, deadline);
-        let loaded = match self.store.fleet.load(&need, &Many(&self.repository, &keys), &|| {}).await {
+        let mut need = self.need(&epoch, demand.floor, retracted, fallback, deadline);
+        let work = Many(&self.repository, &keys);
+        let mut loaded = self.store.fleet.load(&need, &work, &|| {}).await;
+        let passed_by = loaded.as_ref().ok().and_then(|loaded| {
+            let rows = keys.iter().zip(&names).zip(&loaded.value);
+            self.passed_by(loaded, &epoch, rows.map(|((key, name), row)| (key, name, row.as_ref())))
+        });
+        if let Some(floor) = passed_by.filter(|floor| *floor > need.retracted) {
+            need.retracted = floor;
+            loaded = self.store.fleet.load(&need, &work, &|| {}).await;
+        }
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(LoadError::Loader(error)) => {
                 self.counters.load_errors.add_one();

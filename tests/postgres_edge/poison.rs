@@ -1,7 +1,7 @@
 //! No fill is tagged newer than it is, whatever the writers do.
 
-use crate::{PRIMARY, REPLICA, Result, anew, ask, cluster, within};
-use highwater::source::postgres::{Postgres, Writer};
+use crate::{PRIMARY, REPLICA, Result, anew, ask, within};
+use highwater::source::postgres::Postgres;
 use highwater::source::{Committed, Lease, Source, Transaction};
 use highwater::testkit::Node;
 use highwater::{Lsn, WalLayout};
@@ -176,52 +176,4 @@ async fn no_fill_of_a_replica_is_poisoned_while_replay_stops_and_goes() -> Resul
     println!("replica, norm(replay): {outcome}");
     assert_eq!(outcome.poisoned, 0, "{outcome}");
     Ok(())
-}
-
-/// Bytes of a page that are written already.
-async fn used(conn: &Writer) -> Result<i64> {
-    let row = conn.query_one("select pg_current_wal_insert_lsn()", &[]).await?;
-    Ok(i64::try_from(u64::from(row.get::<_, PgLsn>(0)) % 8192)?)
-}
-
-async fn emit(conn: &Writer, bytes: i64) -> Result<i64> {
-    conn.query("select pg_logical_emit_message(true, 'x', repeat('x', $1::int8::int4))", &[&bytes]).await?;
-    used(conn).await
-}
-
-/// A commit that ends exactly at a page end: the raw insert position lies behind the next page's header, where nothing
-/// reaches before other log is written, up to 20 s later.
-#[tokio::test]
-async fn a_token_at_a_page_end_is_reached_at_once() -> Result {
-    let cluster = cluster(1).await?;
-    let source = crate::source(&cluster).await?;
-    let (mut commit_bytes, mut met) = (0, 0);
-    for _ in 0..200 {
-        let tx = source.begin(PRIMARY, within(5_000)).await?;
-        let conn = tx.conn();
-        let mut at = emit(conn, 0).await?;
-        if at < 7_000 {
-            at = emit(conn, 7_200 - at).await?;
-        }
-        let after = emit(conn, 0).await?;
-        let (empty, wanted) = (after - at, 8192 - commit_bytes - after);
-        // The header of a record with more than 255 bytes is longer, so the last step is a small one.
-        let last = if wanted >= empty && wanted - empty < 200 { emit(conn, wanted - empty).await? } else { after };
-        let Committed::Done { token } = tx.commit(within(5_000)).await else { panic!("not committed") };
-        let end = i64::try_from(token.lsn.offset() % 8192)?;
-        if end > last {
-            commit_bytes = end - last;
-        }
-        if end == 0 {
-            met += 1;
-            let begun = Instant::now();
-            while source.lease(REPLICA, anew(false)).await?.finish().await?.tag < token.lsn {
-                assert!(begun.elapsed() < Duration::from_secs(1), "the replica does not reach {token}");
-            }
-        }
-        if met >= 3 {
-            return Ok(());
-        }
-    }
-    panic!("no commit ended at a page end: the test shows nothing")
 }

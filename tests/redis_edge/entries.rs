@@ -3,47 +3,10 @@
 use crate::{MINUTE, address, entry, envelope, notice, offer, opened};
 use highwater::ledger::{Ledger, RedisLedger, Subscription};
 use highwater::testkit::RedisServer;
-use highwater::tier::{Offer, RedisTier, SharedTier};
+use highwater::tier::{RedisTier, SharedTier};
 use highwater::{RedisLink, RedisSettings};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
-
-#[tokio::test]
-async fn no_slot_moves_backwards() {
-    let server = RedisServer::start().await.unwrap();
-    let (tier, ledger) = opened(server.url()).await.unwrap();
-    let at = async || tier.fetch(&[address(1)]).await.unwrap().remove(0);
-    let big = 1 << 60;
-    tier.admit(vec![offer(1, entry(big)), offer(1, entry(big - 1)), offer(2, entry(7))]).await.unwrap();
-    assert_eq!(at().await, Some(entry(big)));
-    ledger.retract(&notice(big, &[1]), MINUTE).await.unwrap();
-    assert_eq!(at().await, Some(entry(big)), "an entry at the position has seen the write");
-    ledger.retract(&notice(big + 1, &[1]), MINUTE).await.unwrap();
-    assert_eq!(at().await, Some(envelope(3, big + 1, 0)));
-    tier.admit(vec![offer(1, entry(big))]).await.unwrap();
-    assert_eq!(at().await, Some(envelope(3, big + 1, 0)), "the classic stale refill");
-    tier.admit(vec![offer(1, entry(big + 1))]).await.unwrap();
-    assert_eq!(at().await, Some(entry(big + 1)));
-    assert_eq!(
-        tier.fetch(&[address(3), address(2), address(1)]).await.unwrap(),
-        [None, Some(entry(7)), Some(entry(big + 1))]
-    );
-    assert_eq!(tier.fetch(&[]).await.unwrap(), Vec::<Option<Vec<u8>>>::new());
-}
-
-#[tokio::test]
-async fn lives_end_and_are_not_begun_where_over() {
-    let server = RedisServer::start().await.unwrap();
-    let (tier, _) = opened(server.url()).await.unwrap();
-    let short = Offer { life: Duration::from_millis(200), ..offer(1, entry(1)) };
-    let over = Offer { life: Duration::ZERO, ..offer(2, entry(1)) };
-    let endless = Offer { life: Duration::MAX, ..offer(3, entry(1)) };
-    tier.admit(vec![short, over, endless]).await.unwrap();
-    let found = tier.fetch(&[address(1), address(2), address(3)]).await.unwrap();
-    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
-    sleep(Duration::from_millis(400)).await;
-    assert_eq!(tier.fetch(&[address(1)]).await.unwrap(), [None]);
-}
+use tokio::time::{Instant, timeout};
 
 #[tokio::test]
 async fn a_foreign_value_is_a_miss_and_is_left_alone() {

@@ -46,6 +46,9 @@ pub(super) struct Redis {
     scheduled: u64,
 }
 
+/// As long as the adapter to the real server lets anything live.
+const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").field("up", &self.up).field("contents", &self.contents).finish_non_exhaustive()
@@ -110,7 +113,7 @@ impl Redis {
     }
 
     pub(super) fn fetch(&mut self, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
-        addresses.iter().map(|address| self.slot(address).cloned()).collect()
+        addresses.iter().map(|address| self.slot(address).map(<[u8]>::to_vec)).collect()
     }
 
     pub(super) fn admit(&mut self, offers: Vec<Offer>) {
@@ -145,17 +148,17 @@ impl Redis {
     }
 
     /// What lies at an address and has not expired.
-    fn slot(&mut self, address: &Address) -> Option<&Vec<u8>> {
+    fn slot(&mut self, address: &Address) -> Option<&[u8]> {
         if self.contents.slots.get(address).is_some_and(|slot| slot.expires <= self.now) {
             self.contents.slots.remove(address);
         }
-        self.contents.slots.get(address).map(|slot| &slot.bytes)
+        self.contents.slots.get(address).map(|slot| slot.bytes.as_slice())
     }
 
     /// The Admit rule, on the bytes that the real server compares.
     fn put(&mut self, address: Address, bytes: Vec<u8>, life: Duration) {
-        if self.slot(&address).is_none_or(|present| envelope::replaces(present, &bytes)) {
-            let expires = self.now + life;
+        if envelope::replaces(self.slot(&address).unwrap_or_default(), &bytes) {
+            let expires = self.now + life.min(LIFE_MAX);
             self.contents.slots.insert(address, Slot { bytes, expires });
         }
     }

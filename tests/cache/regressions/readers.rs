@@ -2,7 +2,7 @@
 
 use super::{instance, text};
 use crate::support::{Instance, Users, cluster};
-use highwater::memory::{Shared, View};
+use highwater::memory::{Cluster, Shared, View};
 use highwater::source::{Fault, Role};
 use highwater::{Freshness, Highwater, Lsn, ReadOptions, Repository, Rung, Session, Settings};
 use std::time::Duration;
@@ -209,4 +209,23 @@ async fn waves(readers: usize) {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// One row of the team was written, and all were retracted; a replica that has not replayed the write knows the rows'
+/// groups only once it has answered.
+#[tokio::test(start_paused = true)]
+async fn a_replica_behind_the_retraction_of_a_group_answers_neither_one_nor_many() {
+    let cluster = Cluster::new(1);
+    cluster.put("users", 1, "blue/ada".to_owned());
+    let (store, users) = instance(&cluster, None, 1).await;
+    cluster.pause(1, true);
+    let (session, anybody) = (Session::new(), Session::new());
+    let mut tx = store.begin(&session).await.unwrap();
+    tx.put("users", 1, "blue/grace".to_owned()).await.unwrap();
+    tx.retract_group("blue");
+    tx.commit().await.unwrap();
+    let many = users.get_many(&anybody, &[1], &ReadOptions::default()).await.unwrap();
+    assert_eq!(many[0].value.as_deref().map(String::as_str), Some("blue/grace"), "{:?}", many[0]);
+    let one = users.get(&anybody, &1).await.unwrap();
+    assert_eq!(one.value.as_deref().map(String::as_str), Some("blue/grace"), "{one:?}");
 }

@@ -1,0 +1,54 @@
+//! The same cases on the servers in memory and on real ones, so that what the simulator believes is what happens.
+//!
+//! Every case is written once, over a trait with two implementations: what only one kind of server can do is no case here.
+#![cfg(feature = "testkit")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Makes two tests of each case.
+macro_rules! both {
+    ($memory:ty, $real:ty: $($case:ident,)*) => {
+        mod in_memory {
+            use super::*;
+
+            $(#[tokio::test(start_paused = true)]
+            async fn $case() -> crate::Result {
+                super::$case::<$memory>().await
+            })*
+        }
+
+        mod real {
+            use super::*;
+
+            $(#[tokio::test]
+            async fn $case() -> crate::Result {
+                super::$case::<$real>().await
+            })*
+        }
+    };
+}
+
+mod eviction;
+mod postgres;
+mod redis;
+mod worlds;
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {
+    let begun = Instant::now();
+    while !holds().await? {
+        if begun.elapsed() > Duration::from_secs(20) {
+            return Err(format!("waited 20 s for {what}").into());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(begun.elapsed())
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
