@@ -1,5 +1,6 @@
 //! A cached value with the proof of how new it is, and the Answer and Admit rules.
 
+use crate::rules::{Rule, holds};
 use crate::{Lsn, Timeline};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl<V> Clone for Entry<V> {
 impl<V> Entry<V> {
     /// When this process sent the statement, where it did.
     pub(crate) fn sent_ms(&self) -> Option<u64> {
-        self.filled_here.then_some(self.life.filled_ms)
+        (self.filled_here || !holds(Rule::BoundByOwnClock)).then_some(self.life.filled_ms)
     }
 }
 
@@ -166,19 +167,24 @@ impl Floor {
     /// `reach` is the tag: only a log known to be complete could extend it. `sent_ms` is when this process sent the
     /// statement, if it did.
     pub(crate) fn is_met_by(&self, stamp: &Stamp, sent_ms: Option<u64>) -> Result<(), Short> {
-        if self.latest || stamp.tag < self.tag {
+        let latest = self.latest && holds(Rule::LatestAsksPrimary);
+        if latest || stamp.tag < self.tag && holds(Rule::TagReachesToken) {
             return Err(Short::BelowFloor);
         }
         if let Some(bound) = self.bound {
             // Strictly: both moments are cut to milliseconds.
-            let by_clock = stamp.origin == Origin::Primary && sent_ms.is_some_and(|sent_ms| sent_ms > bound.since_ms);
-            if stamp.tag < bound.tag && !by_clock {
+            let on_primary = stamp.origin == Origin::Primary || !holds(Rule::BoundByOwnClock);
+            let by_clock = on_primary && sent_ms.is_some_and(|sent_ms| sent_ms > bound.since_ms);
+            if stamp.tag < bound.tag && !by_clock && holds(Rule::BoundIsReached) {
                 return Err(Short::BelowFloor);
             }
         }
-        let on_primary = self.seen_on_primary.is_none_or(|seen| stamp.tag >= seen);
-        let on_standby = self.seen_on_standby.is_none_or(|seen| stamp.origin == Origin::Standby && stamp.tag >= seen);
-        if !on_primary || !on_standby || (self.monotonic && stamp.upper.is_none()) {
+        let of_standby = stamp.origin == Origin::Standby || !holds(Rule::StandbySightOnStandby);
+        let on_primary = self.seen_on_primary.is_none_or(|seen| stamp.tag >= seen) || !holds(Rule::SeenOnPrimary);
+        let on_standby =
+            self.seen_on_standby.is_none_or(|seen| of_standby && stamp.tag >= seen) || !holds(Rule::SeenOnStandby);
+        let unbounded = self.monotonic && stamp.upper.is_none() && holds(Rule::SightsAreBounded);
+        if !on_primary || !on_standby || unbounded {
             return Err(Short::NotMonotonic);
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::entry::Floor;
 use crate::pilot::{Load, Pilot, Reader};
+use crate::rules::{Rule, holds};
 use crate::watched::Watched;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -137,11 +138,11 @@ impl<L: Clone> Flight<L> {
     fn board(&self, floor: Floor, deadline: Instant) -> Option<bool> {
         let mut plan = self.lock();
         if plan.stage == Stage::Boarding {
-            plan.floor = plan.floor.join(floor);
+            plan.floor = if holds(Rule::FlightCoversAll) { plan.floor.join(floor) } else { plan.floor };
             plan.deadline = plan.deadline.max(deadline);
             return Some(true);
         }
-        let entitled = plan.stage < Stage::Departed;
+        let entitled = plan.stage < Stage::Departed || !holds(Rule::BoardedInTime);
         // Who asks for the latest is never served by tag, so a departed flight is of no use to it.
         (floor.is_within(plan.floor) && (entitled || !floor.latest)).then_some(entitled)
     }

@@ -1,7 +1,10 @@
 //! One unbroken history of one database cluster, and what a position of another timeline means in it.
 
+use crate::rules::{Rule, holds};
 use crate::{Lsn, Position, Timeline};
+use siphasher::sip::SipHasher13;
 use std::fmt;
+use std::hash::Hasher;
 
 /// Where a timeline ended: the next one of the same history began at this LSN.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,10 +32,49 @@ pub struct History {
 /// A primary was set back to an older copy of itself, without a new timeline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Cut {
-    /// The generation that began with it.
+    /// The timeline that it happened on, and the generation that began with it.
+    timeline: Timeline,
     generation: u64,
     /// What was written before and lies above this is lost.
     at: Lsn,
+}
+
+/// Which of several logs that bear the number of one timeline a position was read in: how often that had been set back,
+/// and a mark of where it began, because two standbys may be promoted to one number. Small while all is as it should be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) struct Branch(u64);
+
+/// Two logs that began elsewhere have the same mark once in 2 to this power.
+const MARK_BITS: u32 = 16;
+
+impl Branch {
+    fn new(generation: u64, began: Option<Lsn>) -> Self {
+        let mark = began.map_or(0, |began| {
+            let mut hasher = SipHasher13::new();
+            hasher.write(&began.offset().to_be_bytes());
+            1 + hasher.finish() % ((1 << MARK_BITS) - 1)
+        });
+        Self(generation << MARK_BITS | mark)
+    }
+
+    /// As it is written in tokens.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    fn generation(self) -> u64 {
+        self.0 >> MARK_BITS
+    }
+
+    /// Whether both are known to have begun, and not at one place.
+    fn began_elsewhere(self, other: Self) -> bool {
+        let mark = |branch: Self| branch.0 & ((1 << MARK_BITS) - 1);
+        mark(self) != 0 && mark(other) != 0 && mark(self) != mark(other) && holds(Rule::BranchesDiffer)
+    }
 }
 
 /// How many cuts are remembered. Further back, nothing is claimed to be lost that may not be.
@@ -69,11 +111,18 @@ impl History {
         self
     }
 
+    /// The same history, with what was seen happen to the cluster before.
+    #[must_use]
+    pub(crate) fn after(mut self, past: &Self) -> Self {
+        (self.generation, self.cuts) = (past.generation, past.cuts.clone());
+        self
+    }
+
     /// The history that began when the primary was found set back, with its log ending at `at`.
     #[must_use]
     pub(crate) fn set_back(mut self, at: Lsn) -> Self {
         self.generation += 1;
-        self.cuts.push(Cut { generation: self.generation, at });
+        self.cuts.push(Cut { timeline: self.timeline, generation: self.generation, at });
         if self.cuts.len() > CUTS_MAX {
             self.cuts.remove(0);
         }
@@ -117,6 +166,7 @@ impl History {
         }
         match self.switches.iter().find(|switch| switch.from == position.timeline) {
             Some(switch) if position.lsn <= switch.at => Standing::Floor(position.lsn),
+            Some(switch) if !holds(Rule::LossIsTold) => Standing::Floor(switch.at),
             Some(_) => Standing::Lost,
             // Between the parent and the current timeline lie only other servers' failed promotions.
             None if self.switches.last().is_some_and(|parent| parent.from < position.timeline) => Standing::Lost,
@@ -124,40 +174,64 @@ impl History {
         }
     }
 
-    /// What `position` means here, which was read in this generation of its history.
-    pub(crate) fn standing_since(&self, position: Position, generation: u64) -> Standing {
-        let cut = self.cuts.iter().filter(|cut| cut.generation > generation).map(|cut| cut.at).min();
+    /// Which log of its number this history has as this timeline.
+    pub(crate) fn branch(&self, timeline: Timeline) -> Branch {
+        Branch::new(self.generation, self.began(timeline))
+    }
+
+    /// Where this timeline, the present one or an ancestor, began.
+    fn began(&self, timeline: Timeline) -> Option<Lsn> {
+        let parent = self.switches.iter().rev().find(|switch| switch.from < timeline)?;
+        (timeline <= self.timeline).then_some(parent.at)
+    }
+
+    /// What `position` means here, which was read in this branch of its timeline.
+    pub(crate) fn standing_in(&self, position: Position, branch: Branch) -> Standing {
+        let cut = self.cut(position.timeline, branch);
         match self.standing(position) {
-            Standing::Floor(lsn) if position.timeline == self.timeline && cut.is_some_and(|at| lsn > at) => {
-                Standing::Lost
-            }
+            Standing::Floor(_) if branch.began_elsewhere(self.branch(position.timeline)) => Standing::Lost,
+            Standing::Floor(lsn) if cut.is_some_and(|at| lsn > at) => Standing::Lost,
             standing => standing,
         }
     }
 
-    /// What is to be demanded in the place of `position` once its loss was accepted, and in which generation it counts.
+    /// Where this timeline was set back to since that branch of it.
+    fn cut(&self, timeline: Timeline, branch: Branch) -> Option<Lsn> {
+        let since = |cut: &&Cut| cut.timeline == timeline && cut.generation > branch.generation();
+        self.cuts.iter().filter(since).map(|cut| cut.at).min()
+    }
+
+    /// What is to be demanded in the place of `position` once its loss was accepted, and in which branch it counts.
     /// `None` where nothing of its timeline is in this history.
     ///
     /// A token is an upper bound on its commits, so one beyond the switch point may cover commits below it, and these
     /// survived. Where the switch point is not known, the same number of the present timeline is demanded: survivors lie
     /// below the switch point and keep their numbers, so whoever has replayed that far on the present timeline has them.
-    pub(crate) fn survivor(&self, position: Position, generation: u64) -> Option<(Position, u64)> {
-        match self.standing_since(position, generation) {
-            Standing::Floor(_) | Standing::Ahead => return Some((position, generation)),
-            Standing::Unproven => return Some((Position { timeline: self.timeline, ..position }, self.generation)),
+    /// Of another log of the same number only what came before both is left, and so before where the present one began.
+    pub(crate) fn survivor(&self, position: Position, branch: Branch) -> Option<(Position, Branch)> {
+        let ours = self.branch(position.timeline);
+        match self.standing_in(position, branch) {
+            Standing::Floor(_) | Standing::Ahead => return Some((position, branch)),
+            Standing::Unproven => {
+                return Some((Position { timeline: self.timeline, ..position }, self.branch(self.timeline)));
+            }
             Standing::Lost => {}
         }
-        let cuts = self.cuts.iter().filter(|cut| position.timeline == self.timeline && cut.generation > generation);
-        let switches = self.switches.iter().filter(|switch| switch.from == position.timeline);
-        let end = cuts.map(|cut| cut.at).chain(switches.map(|switch| switch.at)).min()?;
-        Some((Position { timeline: position.timeline, lsn: position.lsn.min(end) }, generation))
+        let elsewhere = branch.began_elsewhere(ours);
+        let fork = self.began(position.timeline).filter(|_| elsewhere);
+        let switches = self.switches.iter().filter(|switch| switch.from == position.timeline).map(|switch| switch.at);
+        let end = switches.chain(fork).chain(self.cut(position.timeline, branch)).min()?;
+        let branch = if elsewhere { ours } else { branch };
+        Some((Position { timeline: position.timeline, lsn: position.lsn.min(end) }, branch))
     }
 
     /// Eight bytes that differ between histories: part of every address in the shared tier.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        use std::hash::Hasher;
-        let mut hasher = siphasher::sip::SipHasher13::new();
+        let mut hasher = SipHasher13::new();
+        if !holds(Rule::HistoriesDiffer) {
+            return hasher.finish();
+        }
         hasher.write(&self.system_identifier.to_be_bytes());
         hasher.write(&self.timeline.0.to_be_bytes());
         // Only the parent's switch: an instance that started later may not have learned the older ones.

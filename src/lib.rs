@@ -87,6 +87,7 @@
 //! | `opaque` | encrypted tokens, which do not show how much is written |
 //! | `tls` | TLS to PostgreSQL and Redis through rustls, with certificate and host name checked |
 //! | `testkit` | [`testkit`](crate#features): throw-away servers with faults, and a history checker |
+//! | `mutants` | for this crate's own tests: one rule of the protocol can be broken at run time |
 
 mod builder;
 mod bytes;
@@ -115,6 +116,10 @@ mod position;
 mod redis_link;
 mod repository;
 mod retraction;
+#[cfg(feature = "mutants")]
+pub mod rules;
+#[cfg(not(feature = "mutants"))]
+mod rules;
 mod sealed;
 mod session;
 mod settings;

@@ -1,7 +1,8 @@
 //! One client's token inside the process.
 
 use crate::entry::{Origin, Stamp};
-use crate::history::{History, Standing};
+use crate::history::{Branch, History, Standing};
+use crate::rules::{Rule, holds};
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
 use arc_swap::ArcSwap;
@@ -48,11 +49,11 @@ pub(crate) struct Seen {
     pub(crate) fill: Option<u64>,
 }
 
-/// An upper bound of what was shown, and the generation of the history that it was shown in.
+/// An upper bound of what was shown, and the branch of its timeline that it was shown in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Sight {
     position: Position,
-    generation: u64,
+    branch: Branch,
 }
 
 /// What a session demands of one read, in one history.
@@ -114,7 +115,7 @@ impl Session {
 
     pub(crate) fn raise(&self, history: &History, position: Position) {
         self.update(|state| {
-            state.token.raise(history.system_identifier(), history.generation(), position);
+            state.token.raise(history, position);
             state.token.fold(history);
         });
     }
@@ -124,15 +125,15 @@ impl Session {
     /// reflect all of it, and satisfy itself.
     pub(crate) fn saw(&self, history: &History, stamp: &Stamp, fill: u64, before: &Seen) {
         let cluster = history.system_identifier();
-        let Some(upper) = stamp.upper.filter(|_| self.0.monotonic) else { return };
+        let Some(upper) = stamp.upper.filter(|_| self.0.monotonic && holds(Rule::SightsAreKept)) else { return };
         if self.0.state.load().clusters.get(&cluster).is_some_and(|sights| sights.seen.fill == Some(fill)) {
             return;
         }
         let position = Position { timeline: stamp.timeline, lsn: upper };
-        let shown = Sight { position, generation: history.generation() };
+        let shown = Sight { position, branch: history.branch(position.timeline) };
         self.update(|state| {
             let seen = &mut state.clusters.entry(cluster).or_default().seen;
-            let is_all = seen == before;
+            let is_all = seen == before || !holds(Rule::FillCoversAllSeen);
             let side = match stamp.origin {
                 Origin::Standby => &mut seen.on_standby,
                 Origin::Primary => &mut seen.on_primary,
@@ -151,7 +152,9 @@ impl Session {
     pub(crate) fn end_unresolved(&self, history: &History, position: Position) {
         let cluster = history.system_identifier();
         self.update(|state| {
-            state.token.raise(cluster, history.generation(), position);
+            if holds(Rule::ResolvedRaises) {
+                state.token.raise(history, position);
+            }
             let sights = state.clusters.entry(cluster).or_default();
             sights.unresolved = sights.unresolved.saturating_sub(1);
         });
@@ -163,8 +166,8 @@ impl Session {
             state.token.keep_surviving(history);
             if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
                 let survivor = |seen: Sight| {
-                    let (position, generation) = history.survivor(seen.position, seen.generation)?;
-                    Some(Sight { position, generation })
+                    let (position, branch) = history.survivor(seen.position, seen.branch)?;
+                    Some(Sight { position, branch })
                 };
                 sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
                 sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
@@ -182,7 +185,11 @@ impl Session {
     pub(crate) fn clamp(&self, moment: &Moment, cluster: u64, top: Position) {
         let mut state = State::clone(&moment.0);
         state.token.clamp(cluster, top);
-        self.0.state.compare_and_swap(&moment.0, Arc::new(state));
+        if holds(Rule::ClampIsOfMoment) {
+            self.0.state.compare_and_swap(&moment.0, Arc::new(state));
+        } else {
+            self.update(|state| state.token.clamp(cluster, top));
+        }
     }
 
     /// What the session demands in `history`.
@@ -200,7 +207,7 @@ impl Session {
         let Some(sights) = state.clusters.get(&history.system_identifier()) else { return floor };
         floor.primary_only = sights.unresolved > 0;
         if self.0.monotonic {
-            let mut resolve = |seen: Sight| match history.standing_since(seen.position, seen.generation) {
+            let mut resolve = |seen: Sight| match history.standing_in(seen.position, seen.branch) {
                 Standing::Floor(lsn) => Some(lsn),
                 standing => {
                     floor.standing = worst(floor.standing, standing);
@@ -234,11 +241,12 @@ impl Session {
 }
 
 /// The later of two sights. Where the timelines differ the younger one counts: the older is in its past or was lost, and
-/// a loss was told by the read that noticed the younger timeline.
+/// a loss was told by the read that noticed the younger timeline. So it is with branches, of which the present one is shown.
 fn later(seen: Option<Sight>, shown: Sight) -> Sight {
-    let order = |sight: &Sight| (sight.position.timeline, sight.generation, sight.position.lsn);
+    let place = |sight: &Sight| (sight.position.timeline, sight.position.lsn);
     match seen {
-        Some(seen) if order(&seen) > order(&shown) => seen,
+        Some(seen) if seen.position.timeline > shown.position.timeline => seen,
+        Some(seen) if seen.branch == shown.branch && place(&seen) > place(&shown) => seen,
         _ => shown,
     }
 }

@@ -1,9 +1,10 @@
 //! What a client carries so that it is never served below its own writes.
 
-use crate::history::{History, Standing};
+use crate::history::{Branch, History, Standing};
+use crate::rules::{Rule, holds};
 use crate::{Lsn, Position, Timeline};
 
-/// How many timelines of one cluster, and generations of them, a token remembers. A client that lived through more between
+/// How many timelines of one cluster, and branches of them, a token remembers. A client that lived through more between
 /// two reads is told that a write may be lost, because nobody can show any more that it is not.
 pub(crate) const PARTS_MAX: usize = 4;
 
@@ -29,22 +30,22 @@ pub struct Token {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Shard {
     pub(crate) system_identifier: u64,
-    /// Sorted by timeline and generation, at most one each.
+    /// Sorted by timeline and branch, at most one each.
     pub(crate) parts: Vec<Part>,
     /// A part could not be remembered.
     pub(crate) forgotten: bool,
 }
 
-/// A position, and the generation of its timeline's history that it was read in.
+/// A position, and the branch of its timeline that it was read in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) position: Position,
-    pub(crate) generation: u64,
+    pub(crate) branch: Branch,
 }
 
 impl Part {
-    pub(crate) fn order(&self) -> (Timeline, u64) {
-        (self.position.timeline, self.generation)
+    pub(crate) fn order(&self) -> (Timeline, Branch) {
+        (self.position.timeline, self.branch)
     }
 }
 
@@ -62,7 +63,7 @@ impl Token {
     #[must_use]
     pub fn at(history: &History, position: Position) -> Self {
         let mut token = Self::default();
-        token.raise(history.system_identifier(), history.generation(), position);
+        token.raise(history, position);
         token
     }
 
@@ -94,7 +95,7 @@ impl Token {
         *self == Self::default()
     }
 
-    /// Its positions in one cluster, one a timeline and generation, oldest first.
+    /// Its positions in one cluster, one a timeline and branch of it, oldest first.
     pub fn positions(&self, system_identifier: u64) -> impl Iterator<Item = Position> + '_ {
         self.shard(system_identifier).into_iter().flat_map(|shard| &shard.parts).map(|part| part.position)
     }
@@ -111,10 +112,10 @@ impl Token {
         }
     }
 
-    /// Raises the token to cover everything up to `position` of the cluster `system_identifier`.
-    pub(crate) fn raise(&mut self, system_identifier: u64, generation: u64, position: Position) {
-        if let Some(shard) = self.shard_mut(system_identifier) {
-            shard.raise(Part { position, generation });
+    /// Raises the token to cover everything up to `position`, which was read in `history`.
+    pub(crate) fn raise(&mut self, history: &History, position: Position) {
+        if let Some(shard) = self.shard_mut(history.system_identifier()) {
+            shard.raise(Part { position, branch: history.branch(position.timeline) });
         }
     }
 
@@ -125,12 +126,12 @@ impl Token {
         else {
             return;
         };
-        let own = (history.timeline(), history.generation());
+        let own = (history.timeline(), history.branch(history.timeline()));
         let Some(top) = shard.parts.iter().find(|part| part.order() == own).map(|part| part.position.lsn) else {
             return;
         };
         let covered = |part: &Part| {
-            let standing = history.standing_since(part.position, part.generation);
+            let standing = history.standing_in(part.position, part.branch);
             part.order() != own && matches!(standing, Standing::Floor(lsn) if lsn <= top)
         };
         shard.parts.retain(|part| !covered(part));
@@ -144,7 +145,7 @@ impl Token {
             demand.standing = Standing::Unproven;
         }
         for &part in shard.into_iter().flat_map(|shard| &shard.parts) {
-            match history.standing_since(part.position, part.generation) {
+            match history.standing_in(part.position, part.branch) {
                 Standing::Floor(lsn) => demand.floor = demand.floor.max(lsn),
                 worse => demand.standing = worst(demand.standing, worse),
             }
@@ -161,8 +162,11 @@ impl Token {
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             shard.forgotten = false;
             for part in std::mem::take(&mut shard.parts) {
-                if let Some((position, generation)) = history.survivor(part.position, part.generation) {
-                    shard.raise(Part { position, generation });
+                let survivor = history.survivor(part.position, part.branch);
+                let kept =
+                    |(position, _): &(Position, Branch)| *position == part.position || holds(Rule::SurvivorsStay);
+                if let Some((position, branch)) = survivor.filter(kept) {
+                    shard.raise(Part { position, branch });
                 }
             }
         }
@@ -240,6 +244,11 @@ mod tests {
         Position::new(timeline, Lsn::new(lsn))
     }
 
+    /// Raises a token in a log whose beginning is not known.
+    fn raise(token: &mut Token, cluster: u64, position: Position) {
+        token.raise(&History::new(cluster, position.timeline, vec![]), position);
+    }
+
     fn promoted() -> History {
         History::new(CLUSTER, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(100) }])
     }
@@ -247,7 +256,7 @@ mod tests {
     #[test]
     fn a_lost_part_is_told_however_high_the_others_are() {
         let mut token = Token::at(&first(), position(1, 120));
-        token.raise(CLUSTER, 0, position(2, 5_000));
+        raise(&mut token, CLUSTER, position(2, 5_000));
         assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
         token.keep_surviving(&promoted());
         let left = Demand { floor: Lsn::new(5_000), standing: Standing::Floor(Lsn::ZERO) };
@@ -258,7 +267,7 @@ mod tests {
     fn more_promotions_than_it_can_hold_are_not_papered_over() {
         let mut token = Token::default();
         for timeline in 1..=5 {
-            token.raise(CLUSTER, 0, position(timeline, 10));
+            raise(&mut token, CLUSTER, position(timeline, 10));
         }
         let switches = (1..5).map(|t| Switch { from: Timeline(t), at: Lsn::new(99) }).collect();
         let history = History::new(CLUSTER, Timeline(5), switches);
@@ -268,12 +277,12 @@ mod tests {
     #[test]
     fn clusters_do_not_meet() {
         let mut token = Token::at(&first(), position(2, 50));
-        token.raise(8, 0, position(2, 9_000));
+        raise(&mut token, 8, position(2, 9_000));
         assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
         token.clamp(8, position(2, 10));
         assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
         for other in 100..120 {
-            token.raise(other, 0, position(1, 1));
+            raise(&mut token, other, position(1, 1));
         }
         assert_eq!(token.demand(&promoted()).standing, Standing::Floor(Lsn::ZERO), "it was there first");
         let unknown = History::new(119, Timeline(1), vec![]);
@@ -283,7 +292,7 @@ mod tests {
     #[test]
     fn a_crash_clamps_only_its_own_timeline() {
         let mut token = Token::at(&first(), position(1, 90));
-        token.raise(CLUSTER, 0, position(2, 500));
+        raise(&mut token, CLUSTER, position(2, 500));
         token.clamp(CLUSTER, position(2, 300));
         assert_eq!(token.demand(&promoted()).floor, Lsn::new(300));
         assert_eq!(token.positions(CLUSTER).next(), Some(position(1, 90)));
@@ -294,7 +303,7 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 500));
         let set_back = first().set_back(Lsn::new(300));
         assert_eq!(token.demand(&set_back).standing, Standing::Lost);
-        token.raise(CLUSTER, set_back.generation(), position(1, 900));
+        token.raise(&set_back, position(1, 900));
         assert_eq!(token.demand(&set_back).standing, Standing::Lost, "a newer write does not cover it");
         token.keep_surviving(&set_back);
         let left = Demand { floor: Lsn::new(900), standing: Standing::Floor(Lsn::ZERO) };
@@ -315,7 +324,7 @@ mod tests {
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 120)], "one part a timeline");
         // The same where the history was set back besides, which it must not be told a second time.
         let mut token = Token::at(&first(), position(1, 500));
-        token.raise(CLUSTER, 0, position(2, 100));
+        raise(&mut token, CLUSTER, position(2, 100));
         let set_back = unproven.set_back(Lsn::new(300));
         token.keep_surviving(&set_back);
         assert!(matches!(token.demand(&set_back).standing, Standing::Floor(_)));
@@ -326,7 +335,7 @@ mod tests {
     fn what_was_forgotten_is_covered_by_what_is_left() {
         let mut token = Token::default();
         for timeline in 1..=5 {
-            token.raise(CLUSTER, 0, position(timeline, 10 * u64::from(timeline)));
+            raise(&mut token, CLUSTER, position(timeline, 10 * u64::from(timeline)));
         }
         let switches = (1..5).map(|t| Switch { from: Timeline(t), at: Lsn::new(99) }).collect();
         let history = History::new(CLUSTER, Timeline(5), switches);
@@ -341,18 +350,48 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 100));
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).count(), 1, "nothing covers it yet");
-        token.raise(CLUSTER, 0, position(2, 90));
+        token.raise(&promoted(), position(2, 90));
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).count(), 2, "what is lower covers nothing");
-        token.raise(CLUSTER, 0, position(2, 5_000));
+        token.raise(&promoted(), position(2, 5_000));
         let before = token.demand(&promoted());
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 5_000)]);
         assert_eq!(token.demand(&promoted()), before);
 
-        token.raise(CLUSTER, 0, position(1, 101));
+        raise(&mut token, CLUSTER, position(1, 101));
         token.fold(&promoted());
         assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
+    }
+
+    #[test]
+    fn what_a_set_back_primary_lost_is_told_after_the_next_failover_too() {
+        let (token, kept) = (Token::at(&first(), position(1, 500)), Token::at(&first(), position(1, 300)));
+        let set_back = first().set_back(Lsn::new(300));
+        let switch = Switch { from: Timeline(1), at: Lsn::new(900) };
+        let promoted = History::new(CLUSTER, Timeline(2), vec![switch]).after(&set_back);
+        assert_eq!(token.demand(&promoted).standing, Standing::Lost);
+        assert_eq!(kept.demand(&promoted).standing, Standing::Floor(Lsn::ZERO));
+    }
+
+    #[test]
+    fn what_was_lost_with_a_twin_of_the_timeline_is_told() {
+        let forked = |at| History::new(CLUSTER, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(at) }]);
+        let (one, other) = (forked(100), forked(80));
+        let mut token = Token::at(&one, position(2, 150));
+        assert_eq!(token.demand(&one).standing, Standing::Floor(Lsn::ZERO));
+        assert_eq!(token.demand(&other).standing, Standing::Lost);
+        token.raise(&other, position(2, 400));
+        token.fold(&other);
+        assert_eq!(token.demand(&other).standing, Standing::Lost, "a newer write does not cover it");
+        let switch = Switch { from: Timeline(2), at: Lsn::new(500) };
+        let later = History::new(CLUSTER, Timeline(3), [other.switches(), &[switch]].concat());
+        assert_eq!(token.demand(&later).standing, Standing::Lost, "nor does another failover");
+        token.keep_surviving(&other);
+        let left = Demand { floor: Lsn::new(400), standing: Standing::Floor(Lsn::ZERO) };
+        assert_eq!(token.demand(&other), left);
+        let early = Token::at(&one, position(1, 70));
+        assert_eq!(early.demand(&other).floor, Lsn::new(70), "what both logs have");
     }
 
     fn first() -> History {
@@ -362,7 +401,7 @@ mod tests {
     fn tokens() -> impl Strategy<Value = Token> {
         prop::collection::vec((0u64..3, 1u32..4, 0u64..100), 0..6).prop_map(|parts| {
             let mut token = Token::default();
-            parts.into_iter().for_each(|(cluster, timeline, lsn)| token.raise(cluster, 0, position(timeline, lsn)));
+            parts.into_iter().for_each(|(cluster, timeline, lsn)| raise(&mut token, cluster, position(timeline, lsn)));
             token
         })
     }

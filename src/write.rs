@@ -1,13 +1,15 @@
 //! The write path, top to bottom.
 
 use crate::cache::Cache;
+use crate::epoch::Epoch;
 use crate::repository::Repository;
 use crate::retraction::{Names, Retraction};
+use crate::rules::{Rule, holds};
 use crate::session::Session;
 use crate::source::{Committed, Fault, FaultKind, Outcome, Source, Transaction};
 use crate::store::Store;
 use crate::trace;
-use crate::{Error, Position, Postgres};
+use crate::{Error, History, Position, Postgres};
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
@@ -147,6 +149,10 @@ impl<S: Source> Tx<S> {
             }
             Ok(Err(fault)) => return Err(fault.into()),
         };
+        if tx.timeline() > store.history().timeline() {
+            // A name that leads to a new primary: which history it is in has to be known before it can be left again.
+            store.fleet.look_for_primary(tx.timeline(), deadline).await;
+        }
         Ok(Self { tx, store, session: session.clone(), retraction: Retraction::new() })
     }
 
@@ -238,15 +244,22 @@ async fn settle<S: Source>(
 ) -> Result<Receipt, WriteError> {
     let begun_on = tx.timeline();
     let before = store.epochs.high_water();
-    let mut doubt = Doubt { session: &session, cluster: store.history().system_identifier(), stands: true };
+    // The one that the transaction is part of, whatever comes after it.
+    let mut history = store.history();
+    let mut doubt = Doubt { session: &session, cluster: history.system_identifier(), stands: true };
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
         Committed::Done { token } => {
             store.counters.commits.add_one();
-            if token.timeline == begun_on && token.lsn < before.flush() {
-                // Below what had been flushed: the primary was set back, and nobody has noticed yet.
-                store.fleet.look_for_primary(begun_on, Instant::now() + store.fleet.settings.load_time_max).await;
+            // Below what had been flushed the primary was set back. One way or the other nobody has noticed yet.
+            let set_back = token.timeline == begun_on && token.lsn < before.flush();
+            if set_back || token.timeline > history.timeline() {
+                let until = Instant::now() + store.fleet.settings.load_time_max;
+                store.fleet.look_for_primary(token.timeline, until).await;
+                history = store.history();
             }
-            session.raise(&store.history(), token);
+            if holds(Rule::CommitRaises) {
+                session.raise(&history, token);
+            }
             doubt.stands = false;
             let told = retract(&store, token, names).await;
             Ok(Receipt { position: token, told })
@@ -256,6 +269,10 @@ async fn settle<S: Source>(
             store.counters.rollbacks.add_one();
             Err(WriteError::RolledBack(fault.into()))
         }
+        Committed::Unknown { fault, .. } if !holds(Rule::UnknownIsUnknown) => {
+            doubt.stands = false;
+            Err(WriteError::RolledBack(fault.into()))
+        }
         Committed::Unknown { xid, fault } | Committed::Unplaced { xid, fault } => {
             store.counters.unknown_outcomes.add_one();
             trace::outcome_unknown(&fault);
@@ -263,9 +280,9 @@ async fn settle<S: Source>(
             // elsewhere meanwhile has at least what is known of the log.
             drop(doubt);
             let known = Position { timeline: begun_on, lsn: store.epochs.high_water().insert() };
-            session.raise(&store.history(), known);
+            session.raise(&history, known);
             let (found, outcome) = watch::channel(None);
-            let case = Case { xid, begun_on, session, names };
+            let case = Case { xid, begun_on, history, session, names };
             let keeper = Arc::clone(&store);
             keeper.spawn(async move {
                 let _ = found.send(Some(resolve(&store, case).await));
@@ -285,7 +302,7 @@ struct Doubt<'a> {
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
-        if self.stands {
+        if self.stands && holds(Rule::UnknownPins) {
             self.session.begin_unresolved(self.cluster);
         }
     }
@@ -295,7 +312,7 @@ impl Drop for Doubt<'_> {
 /// whether the latter were told.
 pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, names: Names) -> bool {
     store.epochs.saw_token(position);
-    if !store.epochs.retract(position, &names.keys, &names.groups) {
+    if holds(Rule::CommitRetracts) && !store.epochs.retract(position, &names.keys, &names.groups) {
         // The write was made on a timeline that nobody here has heard of: look, and then every entry is dropped anyway.
         let until = Instant::now() + store.fleet.settings.load_time_max;
         store.fleet.look_for_primary(position.timeline, until).await;
@@ -314,8 +331,19 @@ pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, nam
 struct Case {
     xid: Option<u64>,
     begun_on: crate::Timeline,
+    /// The history that was known when it was sent.
+    history: Arc<History>,
     session: Session,
     names: Names,
+}
+
+impl Case {
+    /// Whether this is still the log that the transaction was sent to: another may have given the same id to another
+    /// transaction, and may have lost what this one committed.
+    fn is_of(&self, now: &Epoch) -> bool {
+        let known = self.history.timeline() != self.begun_on || now.fingerprint == self.history.fingerprint();
+        now.history.timeline() == self.begun_on && known || !holds(Rule::OutcomeOfHistory)
+    }
 }
 
 /// Finds out what became of a transaction, and lets its session go on when it is over.
@@ -329,9 +357,8 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
             if let Ok(position) = store.fleet.primary_position(until).await {
-                // On another timeline the position covers nothing of what the old one committed, and may have lost.
-                let same = position.timeline == case.begun_on;
-                let outcome = if same { outcome } else { Outcome::Forgotten };
+                // The position of another log covers nothing of what the old one committed.
+                let outcome = if case.is_of(&store.epochs.current()) { outcome } else { Outcome::Forgotten };
                 if outcome == Outcome::InProgress {
                     if !retracted {
                         retract(store, position, case.names.clone()).await;
@@ -352,8 +379,7 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
 /// What the primary says became of the transaction; `None` where no primary answers.
 async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> Option<Outcome> {
     let node = store.fleet.find_primary(until).await.ok()?;
-    // Another timeline may have given the same id to another transaction.
-    if store.epochs.current().history.timeline() != case.begun_on {
+    if !case.is_of(&store.epochs.current()) {
         return Some(Outcome::Forgotten);
     }
     let Some(xid) = case.xid else { return Some(Outcome::Aborted) };

@@ -8,6 +8,7 @@ use crate::fleet::{LoadError, Loaded, Need, Rung, Work};
 use crate::flight::Flight;
 use crate::freshness::Fallback;
 use crate::repository::{GROUPS_MAX, Repository};
+use crate::rules::{Rule, holds};
 use crate::session::Seen;
 use crate::source::Source;
 use crate::tier::{Address, Offer};
@@ -166,7 +167,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             let groups: Vec<Digest> = groups.map(|group| Digest::of_group(&group)).collect();
             epoch.floor(&self.slots(name, &groups), self.group)
         };
-        rows.into_iter().map(floor).max().filter(|floor| loaded.stamp.tag < *floor)
+        rows.into_iter().map(floor).max().filter(|floor| loaded.stamp.tag < *floor && holds(Rule::GroupFloorIsAsked))
     }
 
     /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.
@@ -217,7 +218,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                     return None;
                 }
             };
-            let slots = self.slots(name, &unpacked.groups);
+            let slots = self.slots(name, if holds(Rule::GroupsTravel) { &unpacked.groups } else { &[] });
             let (stamp, life) = (unpacked.stamp, unpacked.life);
             let fill = self.store.next_fill();
             let (value, history, filled_here) = (unpacked.value, epoch.fingerprint, false);
@@ -235,7 +236,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         deadline: Instant,
     ) -> Result<Option<Vec<(Entry<R::Value>, Rung, bool)>>, super::ReadError<R::Error>> {
         let epoch = self.store.epochs.current().clone();
-        if epoch.fingerprint != demand.history {
+        if epoch.fingerprint != demand.history && holds(Rule::BatchOfHistory) {
             return Ok(None);
         }
         let (keys, names): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
@@ -264,6 +265,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             }
             Err(LoadError::Failed(error)) => return Err(error.into()),
         };
+        // A timeline of the same number may be another history.
+        if self.store.epochs.current().fingerprint != demand.history && holds(Rule::BatchOfHistory) {
+            return Ok(None);
+        }
         let (rung, stale) = (loaded.rung, loaded.stale);
         let (rows, loaded) = loaded.split();
         if rows.len() != keys.len() {

@@ -16,13 +16,14 @@ use crate::fleet::Rung;
 use crate::flight::Flights;
 use crate::freshness::Fallback;
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::session::Seen;
 use crate::source::Source;
 use crate::stats::{CacheCounters, CacheStats};
 use crate::store::Store;
 use crate::tier::local::LocalTier;
 use crate::tier::pack::Packer;
-use crate::{Error, Position, Postgres};
+use crate::{Error, Position, Postgres, Stamp};
 use load::Landing;
 use std::fmt;
 use std::sync::Arc;
@@ -151,7 +152,8 @@ pub(crate) fn judge<V>(
     now_ms: u64,
     deaf_age_max: Duration,
 ) -> Result<(), Miss> {
-    if entry.history != epoch.fingerprint || entry.history != demand.history {
+    let other = entry.history != epoch.fingerprint || entry.history != demand.history;
+    if other && holds(Rule::EntryOfHistory) {
         return Err(Miss::OtherHistory);
     }
     if entry.life.is_over(now_ms) {
@@ -162,11 +164,12 @@ pub(crate) fn judge<V>(
     }
     let shown = demand.seen.fill == Some(entry.fill);
     let floor = if shown { demand.floor.for_what_was_seen() } else { demand.floor };
-    floor.is_met_by(&entry.stamp, entry.sent_ms())?;
+    let reach = Stamp { tag: epoch.reach(entry.stamp.tag), ..entry.stamp };
+    floor.is_met_by(&reach, entry.sent_ms())?;
     // A read that asks for something was judged by tag. For one that asks for nothing, only what was heard keeps the entry
     // from being older than anybody would want.
     let heard = epoch.heard_from.is_some_and(|from| entry.stamp.tag >= from);
-    if !heard && demand.floor.asks_nothing() && entry.life.age(now_ms) > deaf_age_max {
+    if !heard && holds(Rule::UnheardIsShort) && demand.floor.asks_nothing() && entry.life.age(now_ms) > deaf_age_max {
         return Err(Miss::Deaf);
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::fleet::Rung;
 use crate::freshness::{Fallback, Freshness, ReadOptions};
 use crate::history::Standing;
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::session::{Seen, Session};
 use crate::source::Source;
 use crate::token::worst;
@@ -125,8 +126,10 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 Landing::Answer { entry, rung, stale } => {
                     let epoch = shelf.store.epochs.current();
                     let own = joined.entitled || stale || shelf.answers(&entry, &demand, &epoch).is_ok();
-                    // The flight may have left in a newer history than the one that this read's floor was counted in.
-                    if own && entry.history == demand.history {
+                    // The flight may have left in a newer history than the one that this read's floor was counted in, or
+                    // history was replaced since.
+                    let same = entry.history == demand.history && demand.history == epoch.fingerprint;
+                    if own && (same || !holds(Rule::FlightOfHistory)) {
                         return Ok(shelf.answered(session, options, &demand, entry, rung, stale));
                     }
                 }

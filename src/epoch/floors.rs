@@ -79,6 +79,11 @@ impl Floors {
             && slots.groups().iter().all(|&slot| self.groups.is_met_by(tag, slot))
     }
 
+    /// The highest position that anything was retracted at.
+    pub(crate) fn highest(&self) -> Lsn {
+        Lsn::new(self.keys.highest().max(self.groups.highest()))
+    }
+
     /// The same table with no floor above `top`: after a crash, positions above it will be used again.
     pub(crate) fn clamped(&self, top: Lsn) -> Self {
         Self { keys: self.keys.clamped(top.offset()), groups: self.groups.clamped(top.offset()) }
@@ -116,6 +121,10 @@ impl Table {
 
     fn is_met_by(&self, tag: u64, slot: u32) -> bool {
         tag >= read(&self.blocks, slot >> BLOCK_BITS) || tag >= self.at(slot)
+    }
+
+    fn highest(&self) -> u64 {
+        self.blocks.iter().map(|floor| floor.load(Ordering::Acquire)).max().unwrap_or(0)
     }
 
     fn clamped(&self, top: u64) -> Self {

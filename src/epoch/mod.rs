@@ -7,6 +7,7 @@ pub(crate) use floors::{Floors, SlotMap};
 use crate::digest::Digest;
 use crate::entry::{Entry, Slots};
 use crate::history::History;
+use crate::rules::{Rule, holds};
 use crate::source::Role;
 use crate::{Lsn, Position};
 use arc_swap::{ArcSwap, Guard};
@@ -27,7 +28,12 @@ pub(crate) struct Epoch {
 impl Epoch {
     /// Whether nothing has retracted the entry since its tag.
     pub(crate) fn is_live<V>(&self, entry: &Entry<V>, cache_group: u32) -> bool {
-        self.floors.are_met_by(entry.stamp.tag, &entry.slots, cache_group)
+        self.floors.are_met_by(entry.stamp.tag, &entry.slots, cache_group) || !holds(Rule::RetractedIsGone)
+    }
+
+    /// How far an entry with this tag answers: as far as its tag. Only a log known to be complete could extend it.
+    pub(crate) fn reach(&self, tag: Lsn) -> Lsn {
+        if holds(Rule::TagIsNeverRaised) { tag } else { tag.max(self.floors.highest()) }
     }
 
     /// The least tag that would be live in these slots.
@@ -163,24 +169,25 @@ impl Epochs {
     pub(crate) fn saw_primary(&self, system_identifier: u64, role: &Role, before: HighWater) -> Sighted {
         let Role::Primary { timeline, insert, flush, switches } = role else { return Sighted::NotOurs };
         let mut high = self.lock();
+        let before = if holds(Rule::AnswersOvertake) { before } else { *high };
         let now = self.current.load();
         let ours = &now.history;
         if high.ended || system_identifier != ours.system_identifier() || *timeline < ours.timeline() {
             return Sighted::NotOurs;
         }
-        let theirs = History::new(system_identifier, *timeline, switches.clone()).with_generation(ours.generation());
+        let theirs = History::new(system_identifier, *timeline, switches.clone()).after(ours);
         let forked = match (theirs.switches().last(), ours.switches().last()) {
             (Some(theirs), Some(ours)) => theirs != ours,
             (Some(_), None) => true,
             (None, _) => false,
         };
         let seen = HighWater { flush: *flush, insert: *insert, ..HighWater::default() };
-        if *timeline > ours.timeline() || forked {
+        if *timeline > ours.timeline() || forked && holds(Rule::ForkIsNews) {
             *high = seen;
             self.replace(theirs);
             return Sighted::Replaced;
         }
-        if *flush < before.flush {
+        if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
             *high = seen;
             self.replace((**ours).clone().set_back(*insert));
@@ -188,7 +195,7 @@ impl Epochs {
         }
         if *insert < before.insert {
             // Not below what was retracted while this answer was on its way.
-            let top = (*insert).max(high.newest);
+            let top = if holds(Rule::ClampSparesNews) { (*insert).max(high.newest) } else { *insert };
             *high = HighWater { insert: top, ..seen };
             let clamped = Arc::new(now.floors.clamped(top));
             self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from)));

@@ -4,6 +4,7 @@ use super::belief::{self, Belief, Want};
 use super::{Fleet, Node};
 use crate::entry::{Floor, Stamp};
 use crate::freshness::Fallback;
+use crate::rules::{Rule, holds};
 use crate::source::{Ask, Fault, FaultKind, Lease, NodeId, Source};
 use crate::{Error, Lsn, Origin, Timeline};
 use std::future::Future;
@@ -49,7 +50,8 @@ pub(crate) struct Need {
 impl Need {
     /// The least tag that a replica's answer must have.
     fn tag(&self) -> Lsn {
-        self.floor.least_tag().max(self.retracted)
+        let retracted = if holds(Rule::KeyFloorIsAsked) { self.retracted } else { Lsn::ZERO };
+        self.floor.least_tag().max(retracted)
     }
 }
 
@@ -228,7 +230,7 @@ impl<S: Source> Fleet<S> {
             primary,
             floor: need.tag(),
             upper: need.floor.monotonic,
-            quiesce: primary && need.floor.seen_on_standby.is_some(),
+            quiesce: primary && need.floor.seen_on_standby.is_some() && holds(Rule::RunningAreAwaited),
             deadline: need.deadline,
         };
         let within = |what: &'static str| Fault::new(FaultKind::TimedOut, self.name(node), what);
@@ -251,7 +253,9 @@ impl<S: Source> Fleet<S> {
             (Err(error), Err(_)) => Err(Attempt::Loader(error)),
             (Ok(_), Err(fault)) => Err(Attempt::Fault(fault)),
             // Before the loader's error: on a server that is behind, a row that it does not find may well be there.
-            (_, Ok(stamp)) if stamp.timeline > need.timeline => Err(Attempt::HistoryMoved),
+            (_, Ok(stamp)) if stamp.timeline > need.timeline => {
+                Err(Attempt::HistoryMoved)
+            }
             (_, Ok(stamp)) if !reaches(&stamp, need, primary) => Err(Attempt::Short(stamp)),
             (Err(error), Ok(_)) => Err(Attempt::Loader(error)),
             (Ok(value), Ok(stamp)) => {
@@ -301,8 +305,10 @@ impl<S: Source> Fleet<S> {
 pub(crate) fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
     let on_primary = stamp.origin == Origin::Primary;
     // A replica that was promoted meanwhile may not show yet what a standby has shown: nobody waited for it.
-    let by_tag = stamp.tag >= need.tag() && !(on_primary && need.floor.seen_on_standby.is_some());
-    stamp.timeline == need.timeline && (asked_primary && on_primary || by_tag)
+    let promoted = on_primary && need.floor.seen_on_standby.is_some() && holds(Rule::PromotedIsNoStandby);
+    let by_tag = (stamp.tag >= need.tag() || !holds(Rule::ReplicaReaches)) && !promoted;
+    let on_timeline = stamp.timeline == need.timeline || !holds(Rule::AnswerOnTimeline);
+    on_timeline && (asked_primary && on_primary || by_tag)
 }
 
 fn may_have_moved(fault: &Fault) -> bool {

@@ -5,6 +5,7 @@ use super::hearing::{Heard, Hearing, Timing};
 use super::listener::{Hear, listen};
 use crate::BusState;
 use crate::fleet::Fleet;
+use crate::rules::{Rule, holds};
 use crate::source::Source;
 use crate::stats::Counter;
 use crate::trace;
@@ -81,7 +82,8 @@ impl<S: Source> Bus<S> {
         let state = self.lock();
         let ours = self.fleet.epochs.current().history.timeline() == start.timeline;
         if state.live && state.round == round && ours {
-            self.fleet.epochs.hear_from(Some(start.lsn));
+            let start = if holds(Rule::HeardFromProof) { start.lsn } else { crate::Lsn::ZERO };
+            self.fleet.epochs.hear_from(Some(start));
         }
     }
 
@@ -127,6 +129,7 @@ impl<S: Source> Hear for Owner<S> {
     fn hear(&mut self, heard: Heard) {
         let (bus, fleet) = (&self.0, &self.0.fleet);
         match heard {
+            Heard::Retracted(_) if !holds(Rule::RetractionsAreHeard) => {}
             Heard::Retracted(notice) => {
                 if fleet.epochs.retract(notice.position, &notice.keys, &notice.groups) {
                     fleet.counters.retractions_heard.add_one();

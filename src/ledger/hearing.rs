@@ -10,6 +10,7 @@
 use super::message::{Body, Frame, Message, Unreadable};
 use super::place::{Gap, Place};
 use super::{Beat, Notice};
+use crate::rules::{Rule, holds};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -172,6 +173,9 @@ impl<R: FnMut() -> u64> Hearing<R> {
                     channel.sent.pop_front();
                 }
                 channel.beat_due = now + self.timing.beat;
+                if !holds(Rule::SilenceIsDeaf) {
+                    channel.proven = now;
+                }
                 self.effects.push_back(Effect::SendBeat(nonce));
             }
         }
@@ -218,6 +222,7 @@ impl<R: FnMut() -> u64> Hearing<R> {
         self.hear_generation(message.frame.generation);
         if let State::Open(Channel { place: Some(place), .. }) = &mut self.state
             && let Some(gap) = place.follow(&message, bytes)
+            && holds(Rule::GapsAreNoticed)
         {
             // Before the retraction itself, so that it raises the floors of whatever epoch the gap begins.
             self.effects.push_back(Effect::Tell(Heard::Gap(gap, message.frame)));
@@ -259,7 +264,12 @@ impl<R: FnMut() -> u64> Hearing<R> {
         // Between half of it and all of it: instances that were cut off together do not come back together.
         let jitter = (longest / 2).mul_f64(((self.random)() >> 11) as f64 / (1_u64 << 53) as f64);
         self.attempts = self.attempts.saturating_add(1);
-        self.state = State::Waiting(now + longest / 2 + jitter);
+        let never = if self.attempts > 1 && !holds(Rule::HearingIsRetried) {
+            10_000 * self.timing.deaf
+        } else {
+            Duration::ZERO
+        };
+        self.state = State::Waiting(now + longest / 2 + jitter + never);
     }
 }
 

@@ -104,6 +104,16 @@ impl Cluster {
         self.change(|state| state.server_mut(server).conflicts += 1);
     }
 
+    /// Whom a running standby streams from, and which timeline.
+    #[must_use]
+    pub fn upstream(&self, server: usize) -> Option<(usize, Timeline)> {
+        self.look(|state| {
+            let server = state.server(server);
+            let standby = server.standby().filter(|standby| server.up && !server.frozen && standby.link.is_some())?;
+            Some((standby.upstream, Timeline(server.timeline)))
+        })
+    }
+
     fn standby(&self, server: usize, change: impl FnOnce(&mut Standby)) {
         self.change(|state| state.server_mut(server).standby_mut().map(change));
     }

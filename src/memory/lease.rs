@@ -6,8 +6,9 @@ use super::server::{Mode, Server};
 use super::source::{Shelf, Source};
 use super::view::{View, within};
 use crate::entry::{Origin, Stamp};
+use crate::rules::{Rule, holds};
 use crate::source::{self, Ask, Fault, FaultKind, NodeId};
-use crate::{Lsn, Timeline, WalLayout};
+use crate::{Lsn, Timeline};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -86,7 +87,10 @@ impl source::Lease for Lease {
         if let Some(fault) = self.view.fault() {
             return Err(fault);
         }
-        let Place { timeline, tag, origin } = self.place;
+        let Place { timeline, mut tag, origin } = self.place;
+        if !holds(Rule::PositionBeforeData) {
+            tag = self.view.connection.ask(Step::Position, |server| Ok(server.tag())).await?;
+        }
         let upper = match self.ask.upper {
             true => {
                 let ask = self.view.connection.ask(Step::Upper, |server| upper(server, origin));
@@ -123,15 +127,19 @@ async fn quiesce(connection: &Connection) -> Result<(), Fault> {
 /// the position would be told as one of the old.
 async fn locate(from: &Source, connection: &Connection, primary: bool) -> Result<Place, Fault> {
     let read = |server: &Server| match &server.mode {
-        Mode::Primary(it) if primary => Ok((it.tag(), Some(Timeline(server.timeline)))),
-        Mode::Standby(it) if !primary => Ok((WalLayout::DEFAULT.normalize(it.replay), None)),
+        Mode::Primary(_) if primary => Ok((server.tag(), Some(Timeline(server.timeline)))),
+        Mode::Standby(_) if !primary => Ok((server.tag(), None)),
         Mode::Primary(_) | Mode::Standby(_) => Err(FaultKind::WrongRole),
+    };
+    let early = match primary || holds(Rule::TimelineAfterPosition) {
+        true => None,
+        false => connection.ask(Step::Timeline, streamed).await?,
     };
     let (tag, timeline) = connection.ask(Step::Position, read).await?;
     if let Some(timeline) = timeline {
         return Ok(Place { timeline, tag, origin: Origin::Primary });
     }
-    let streamed = connection.ask(Step::Timeline, streamed).await?;
+    let streamed = connection.ask(Step::Timeline, streamed).await?.map(|streamed| early.unwrap_or(streamed));
     let place = |timeline, tag| Place { timeline, tag, origin: Origin::Standby };
     let memory = from.shelf.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |known: &Confirmed| known.server == connection.server && known.boot == connection.boot;
@@ -168,6 +176,7 @@ pub(super) fn confirm(from: &Source, connection: &Connection, timeline: Timeline
 fn upper(server: &Server, origin: Origin) -> Result<Lsn, FaultKind> {
     match (&server.mode, origin) {
         (Mode::Primary(primary), Origin::Primary) => Ok(primary.token()),
+        (Mode::Standby(_), Origin::Standby) if !holds(Rule::SightCoversReceived) => Ok(server.tag()),
         (Mode::Standby(standby), Origin::Standby) => standby.upper().ok_or(FaultKind::Unproven),
         _ => Err(FaultKind::WrongRole),
     }

@@ -3,6 +3,7 @@
 use super::rows::{RowKey, Rows};
 use super::state::Event;
 use super::wal::{Log, Place, Record};
+use crate::rules::{Rule, holds};
 use crate::{Lsn, Switch, WalLayout};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,16 +121,26 @@ impl Primary {
 
     /// The token that a client gets after its commit.
     pub(super) fn token(&self) -> Lsn {
-        WalLayout::DEFAULT.normalize(self.insert.start())
+        let end = self.insert.start();
+        if holds(Rule::PositionsAreNormal) { WalLayout::DEFAULT.normalize(end) } else { end }
     }
 
-    /// The tag of what is read from now on.
-    pub(super) fn tag(&self) -> Lsn {
-        WalLayout::DEFAULT.normalize(self.flush).just_below()
+    fn tag(&self) -> Lsn {
+        let end = if holds(Rule::TagIsFlushed) { self.flush } else { self.insert.end() };
+        let end = WalLayout::DEFAULT.normalize(end);
+        if holds(Rule::TagIsStrict) { end.just_below() } else { end }
     }
 }
 
 impl Server {
+    /// The tag of what is read from now on.
+    pub(super) fn tag(&self) -> Lsn {
+        match &self.mode {
+            Mode::Primary(primary) => primary.tag(),
+            Mode::Standby(standby) => WalLayout::DEFAULT.normalize(standby.replay),
+        }
+    }
+
     pub(super) fn primary(&self) -> Option<&Primary> {
         match &self.mode {
             Mode::Primary(primary) => Some(primary),

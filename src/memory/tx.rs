@@ -6,8 +6,9 @@ use super::server::Server;
 use super::source::Source;
 use super::state::What;
 use super::writer::Writer;
+use crate::rules::{Rule, holds};
 use crate::source::{self, Committed, Fault, FaultKind, NodeId};
-use crate::{Position, Timeline};
+use crate::{Position, Timeline, WalLayout};
 use tokio::time::{Instant, timeout_at};
 
 /// A transaction on a primary. Dropped, it rolls back.
@@ -72,6 +73,10 @@ impl Tx {
             return Committed::RolledBack(fault);
         }
         let run = self.writer.connection().ok().map(Connection::run);
+        let early = match self.writer.connection() {
+            Ok(connection) if !holds(Rule::TokenAfterCommit) => self.place(connection).await.ok(),
+            _ => None,
+        };
         let sent = timeout_at(deadline, self.send()).await.unwrap_or_else(|_| Err(late(&name)));
         if let Err(fault) = sent {
             self.doubt(run);
@@ -83,7 +88,7 @@ impl Tx {
         match placed {
             Ok(token) => {
                 self.from.shelf.put_back(connection);
-                Committed::Done { token }
+                Committed::Done { token: early.unwrap_or(token) }
             }
             Err(fault) => {
                 self.doubt(run);
@@ -132,5 +137,6 @@ impl source::Transaction for Tx {
 /// At or above every commit that the server has acknowledged.
 fn token(server: &Server) -> Result<Position, FaultKind> {
     let primary = server.primary().ok_or(FaultKind::WrongRole)?;
-    Ok(Position { timeline: Timeline(server.timeline), lsn: primary.token() })
+    let lsn = if holds(Rule::TokenIsInserted) { primary.token() } else { WalLayout::DEFAULT.normalize(primary.flush) };
+    Ok(Position { timeline: Timeline(server.timeline), lsn })
 }

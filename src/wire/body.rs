@@ -11,7 +11,7 @@
 //! |---|---|
 //! | 8 | system identifier, big-endian |
 //! | 1 | bits 0 to 2 the number of positions, at most 4; 8 a position could not be remembered; 16 an extension follows |
-//! | | the positions, by ascending timeline and generation: timeline, generation, LSN, each a varint |
+//! | | the positions, by ascending timeline and branch of it: timeline, branch, LSN, each a varint |
 //! | 1 + n | the extension, if any: its length, 1 to 32, and as many bytes |
 //!
 //! A varint has seven bits a byte, the lowest first, and the high bit set on all but the last; the shortest form is the only
@@ -19,6 +19,7 @@
 //! the position as pinned: that costs hits and nothing else.
 
 use crate::bytes::Reader;
+use crate::history::Branch;
 use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
@@ -74,7 +75,7 @@ fn shard_bytes(shard: &Shard) -> Vec<u8> {
     bytes.push(count | if shard.forgotten { FORGOTTEN } else { 0 });
     for part in &shard.parts {
         push_varint(&mut bytes, part.position.timeline.0.into());
-        push_varint(&mut bytes, part.generation);
+        push_varint(&mut bytes, part.branch.number());
         push_varint(&mut bytes, part.position.lsn.offset());
     }
     bytes
@@ -110,8 +111,8 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
     let mut parts: Vec<Part> = Vec::with_capacity(count);
     for _ in 0..count {
         let timeline = Timeline(u32::try_from(varint(reader)?).ok()?);
-        let generation = varint(reader)?;
-        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, generation };
+        let branch = Branch::from_number(varint(reader)?);
+        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, branch };
         if parts.last().is_some_and(|last| last.order() >= part.order()) {
             return None;
         }

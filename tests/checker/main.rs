@@ -15,6 +15,7 @@ mod output;
 mod own_writes;
 mod positions;
 mod replaced;
+mod retractions;
 mod scale;
 mod staleness;
 
@@ -56,6 +57,7 @@ fn there_are_a_hundred_of_each() {
         monotonic::GOOD,
         staleness::GOOD,
         latest::GOOD,
+        retractions::GOOD,
         invented::GOOD,
         positions::GOOD,
         order::GOOD,
@@ -68,6 +70,7 @@ fn there_are_a_hundred_of_each() {
         monotonic::BAD,
         staleness::BAD,
         latest::BAD,
+        retractions::BAD,
         invented::NEVER_WRITTEN,
         invented::ROLLED_BACK,
         invented::WRONG_ROW,

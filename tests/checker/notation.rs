@@ -8,12 +8,14 @@
 //! w1 ok 3 | ok 3 p70          it was told committed as version 3 (at position 70)
 //! w1 fail | info | info 3     it was rolled back; its outcome is unknown (its version would be 3)
 //! a w1 x = ok 3               both at once
-//! a r1 x session,mono         session a begins read r1, asking for that
+//! a r1 x session,mono,at-p    session a begins read r1, asking for that, of instance p
 //! r1 3:w1 | 3 | 0 | fail      it saw version 3 made by w1, or by nobody, or no row; it failed
 //! r1 3:w1 stale replica p60   the label, the rung (local, if not said), the position
 //! a r1 x none = 3:w1          both at once
 //! a > b                       b is handed a's token
 //! a warned                    a is told that it lost something
+//! retracted p w1               w1 is retracted at instance p
+//! renewed p                    instance p begins anew
 //! replaced w1 w2:3            history is replaced; that lost w1 (with the version it was told) and w2, version 3
 //! close                       the run ends
 //! ```
@@ -21,7 +23,7 @@
 use std::collections::BTreeMap;
 
 use highwater::Rung;
-use highwater::testkit::history::{Ask, History, KeyId, OpId, Outcome, Seen, SessionId};
+use highwater::testkit::history::{Ask, History, InstanceId, KeyId, OpId, Outcome, Seen, SessionId};
 
 /// Reads the notation.
 pub(super) fn history(text: &str) -> History {
@@ -41,6 +43,10 @@ pub(super) fn history(text: &str) -> History {
             ["close"] => history.close(at),
             [from, ">", to] => history.hand(at, session(from), session(to)),
             [who, "warned"] => history.report_loss(at, session(who)),
+            ["retracted", instance, write] => {
+                history.retracted(at, InstanceId(letter(instance)), op(&names, write));
+            }
+            ["renewed", instance] => history.renewed(at, InstanceId(letter(instance))),
             ["replaced", lost @ ..] => {
                 let replacement = history.replaced(at);
                 losses.extend(lost.iter().map(|lost| (replacement, *lost)));
@@ -81,7 +87,7 @@ fn names(text: &str) -> BTreeMap<&str, OpId> {
     let invoked = statements(text).filter_map(|statement| {
         let words: Vec<&str> = statement.split('=').next().unwrap_or_default().split_whitespace().collect();
         match words.as_slice() {
-            ["replaced", ..] => None,
+            ["replaced" | "retracted", ..] => None,
             [_, name, _] if name.starts_with('w') => Some(*name),
             [_, name, _, _] if name.starts_with('r') => Some(*name),
             _ => None,
@@ -132,6 +138,7 @@ fn ask(words: &str) -> Ask {
         "session" => ask.own_writes(),
         "mono" => ask.monotonic(),
         "latest" => Ask { latest: true, ..ask },
+        at if at.starts_with("at-") => ask.at(InstanceId(letter(&at[3..]))),
         bound => Ask { within: Some(number(bound.trim_start_matches("within"))), ..ask },
     })
 }

@@ -55,7 +55,7 @@ impl Store {
 }
 
 fn everything() -> Ask {
-    Ask { own_writes: true, monotonic: true, within: Some(100), latest: true }
+    Ask { own_writes: true, monotonic: true, within: Some(100), latest: true, at: None }
 }
 
 proptest! {

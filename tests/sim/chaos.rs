@@ -1,47 +1,73 @@
 //! What goes wrong, one thing at a time or several at once, and how it is mended in the end.
 
+use crate::instance::Instance;
 use crate::plan::Trouble;
-use crate::world::World;
+use crate::world::{Roles, World};
 use highwater::memory::Delivery;
-use highwater::source::{Role, Source as _};
+use highwater::source::Role;
 use highwater::{Lsn, Timeline};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longer than any storm takes to reach its number of operations.
+const STORM_MAX: Duration = Duration::from_secs(600);
+
+/// More than anybody does to one cluster within the life of a token.
+const RESTORES_MAX: u64 = 3;
 
 /// Sets off troubles until the storm is over, and waits until the last has ended.
 pub(crate) async fn storm(world: &Arc<World>) {
     world.set_calm(false);
     let mut dice = world.plan.dice(500);
-    let until = Instant::now() + world.plan.storm;
+    let began = Instant::now();
     let troubles: Vec<Trouble> = world.plan.troubles.iter().copied().collect();
     let mut under_way = JoinSet::new();
-    while Instant::now() < until {
+    let storm = Duration::from_millis(world.plan.storm_ms);
+    while began.elapsed() < storm || !world.is_enough() {
+        assert!(began.elapsed() < STORM_MAX, "the operations do not come to an end");
         sleep(below(&mut dice, world.plan.trouble_pause_ms_max)).await;
-        if !troubles.is_empty() {
+        // Enough of that: what is left is to reach the number of operations.
+        if !troubles.is_empty() && began.elapsed() < 4 * storm {
             let trouble = troubles[dice.random_range(0..troubles.len())];
+            let mut faults = world.faults.lock().unwrap();
+            let times = faults.entry(trouble).or_default();
+            if trouble == Trouble::Restore && *times >= RESTORES_MAX {
+                continue;
+            }
+            *times += 1;
+            drop(faults);
             let dice = StdRng::seed_from_u64(dice.random());
             under_way.spawn(Chaos { world: Arc::clone(world), dice }.make(trouble));
         }
+        sleep(below(&mut dice, 10)).await;
+        world.rush.notify_waiters();
     }
-    while under_way.join_next().await.is_some() {}
+    // Where nothing is mended, troubles need not end.
+    while world.plan.healed == 1 && under_way.join_next().await.is_some() {}
 }
 
 /// Mends everything: one primary, all others its standbys, and a shared server that works.
 pub(crate) async fn heal(world: &Arc<World>) {
     world.set_calm(true);
     let (cluster, shared) = (&world.cluster, &world.shared);
-    let primary = world.primary().await;
-    for server in 0..=world.plan.standbys {
+    let primary = {
+        let mut roles = world.roles.lock().await;
+        roles.routes = world.plan.servers().collect();
+        roles.primary
+    };
+    for server in world.plan.servers() {
+        cluster.reroute(server, server);
         cluster.freeze(server, false);
         cluster.stall(server, false);
         cluster.tell_the_truth(server);
     }
     cluster.start(primary);
-    for server in (0..=world.plan.standbys).filter(|&server| server != primary) {
+    for server in world.plan.servers().filter(|&server| server != primary) {
         world.truth.lock().unwrap().absorb(cluster, server);
         cluster.set_lag(server, Duration::ZERO);
         cluster.set_report_gap(server, Duration::ZERO);
@@ -52,7 +78,7 @@ pub(crate) async fn heal(world: &Arc<World>) {
     shared.set_full(false);
     shared.freeze(false);
     shared.set_down(false);
-    for client in 0..world.plan.instances {
+    for client in 0..world.started.load(Ordering::Relaxed) as usize {
         shared.deafen(client, false);
         shared.cut_off(client, false);
     }
@@ -74,6 +100,10 @@ impl Chaos {
                 self.bad_primary(trouble).await;
             }
             Trouble::Promote => self.promote().await,
+            Trouble::Fork => self.fork().await,
+            Trouble::Restore => self.restore().await,
+            Trouble::Reroute => self.reroute().await,
+            Trouble::Death => self.kill_instance().await,
             Trouble::Freeze => {
                 let server = self.server();
                 self.world.cluster.freeze(server, true);
@@ -162,61 +192,186 @@ impl Chaos {
         let world = Arc::clone(&self.world);
         let (cluster, mut roles) = (&world.cluster, world.roles.lock().await);
         let old = roles.primary;
-        let Some(new) = self.follower_of(old).await else { return };
-        if !world.plan.unfenced {
+        let Some(new) = self.follower_of(old) else { return };
+        if world.plan.unfenced == 0 {
             cluster.kill(old);
         }
-        let at = world.at();
-        let replacement = world.recorder.record(|history| history.replaced(at));
-        self.absorb_all();
-        if !cluster.promote(new) {
+        if !self.take_over(Trouble::Promote, &mut roles, new) {
             cluster.start(old);
             return;
         }
-        world.truth.lock().unwrap().promoted(cluster, new, replacement);
-        world.note(format_args!("server {new} was promoted in the place of {old}: {:?}", cluster.token(new)));
-        roles.primary = new;
-        let others: Vec<usize> = (0..=world.plan.standbys).filter(|&server| server != new && server != old).collect();
+        let others: Vec<usize> = world.plan.servers().filter(|&server| server != new && server != old).collect();
         others.iter().for_each(|&server| cluster.follow(server, new));
         sleep(self.ms(1_200)).await;
         self.absorb_all();
-        if world.plan.unfenced {
+        if world.plan.unfenced == 1 {
             cluster.kill(old);
         }
         cluster.rebuild(old, new);
         for server in others {
-            if !self.follows(server, new).await {
+            if cluster.upstream(server).is_none_or(|(upstream, _)| upstream != new) {
                 sleep(self.ms(300)).await;
                 cluster.rebuild(server, new);
             }
         }
     }
 
+    /// A failover that is taken back: the new primary dies for good, and another standby of the old one is promoted, to a
+    /// timeline of the same number.
+    async fn fork(&mut self) {
+        let world = Arc::clone(&self.world);
+        let (cluster, mut roles) = (&world.cluster, world.roles.lock().await);
+        let old = roles.primary;
+        let (Some(first), Some(second)) = (self.follower_of(old), self.follower_of(old)) else { return };
+        if first == second {
+            return;
+        }
+        // Two timelines that began at one place could not be told apart by anybody.
+        cluster.set_transit(first, Duration::ZERO);
+        cluster.set_transit(second, Duration::from_secs(3_600));
+        cluster.write_unflushed(old, 1_000);
+        cluster.flush(old);
+        cluster.kill(old);
+        cluster.set_transit(second, Duration::ZERO);
+        if !self.take_over(Trouble::Fork, &mut roles, first) {
+            cluster.start(old);
+            return;
+        }
+        sleep(self.ms(600)).await;
+        world.set_fenced(true);
+        cluster.kill(first);
+        if !self.take_over(Trouble::Fork, &mut roles, second) {
+            cluster.start(first);
+            roles.primary = first;
+        }
+        let primary = roles.primary;
+        world.plan.servers().filter(|&server| server != primary).for_each(|server| cluster.rebuild(server, primary));
+        self.unfence().await;
+    }
+
+    /// Promotes a standby. Sometimes the name of the old primary leads to it at once, but not where nobody could tell which
+    /// of two logs with one number a transaction went to.
+    fn take_over(&mut self, trouble: Trouble, roles: &mut Roles, new: usize) -> bool {
+        let world = Arc::clone(&self.world);
+        let replacement = world.recorder.record(|history| history.replaced(world.at()));
+        self.absorb_all();
+        if !world.cluster.promote(new) {
+            return false;
+        }
+        world.truth.lock().unwrap().replaced(&world.cluster, new, replacement);
+        let old = roles.primary;
+        world.note(format_args!("server {new} was promoted in the place of {old}: {:?}", world.cluster.token(new)));
+        if trouble == Trouble::Promote
+            && self.dice.random_range(0..4) == 0
+            && let (Some(one), Some(other)) = (node_of(roles, old), node_of(roles, new))
+        {
+            self.swap(roles, one, other);
+        }
+        roles.primary = new;
+        true
+    }
+
+    /// The primary is set back to an older copy of itself, on the same timeline. What it had is lost; that is noticed by
+    /// whoever has seen how far its log was, as long as the new log is shorter.
+    async fn restore(&mut self) {
+        let world = Arc::clone(&self.world);
+        let (cluster, roles) = (&world.cluster, world.roles.lock().await);
+        let primary = roles.primary;
+        let backup = cluster.backup(primary);
+        // More than the log can grow before all have noticed: whatever is lost lies above it.
+        cluster.write_unflushed(primary, 1 << 16);
+        cluster.flush(primary);
+        sleep(self.ms(600)).await;
+        cluster.switch_segment(primary);
+        if !self.all_have_looked().await {
+            return;
+        }
+        let replacement = world.recorder.record(|history| history.replaced(world.at()));
+        self.absorb_all();
+        world.set_fenced(true);
+        world.plan.servers().for_each(|server| cluster.kill(server));
+        self.absorb_all();
+        cluster.restore(primary, &backup);
+        world.truth.lock().unwrap().replaced(cluster, primary, replacement);
+        world.note(format_args!("server {primary} was set back to {:?}", cluster.token(primary)));
+        world.plan.servers().filter(|&server| server != primary).for_each(|server| cluster.rebuild(server, primary));
+        self.unfence().await;
+    }
+
+    /// Lets everybody through again, once all instances have asked the primary where it is: nothing but the log's own state
+    /// tells two logs with the number of one timeline apart, and whoever has not looked is promised nothing.
+    async fn unfence(&self) {
+        while !self.all_have_looked().await {
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.world.set_fenced(false);
+    }
+
+    /// Whether all instances have asked the primary where it is.
+    async fn all_have_looked(&self) -> bool {
+        let instances = self.world.instances.lock().unwrap().clone();
+        for instance in instances {
+            if !matches!(timeout(Duration::from_secs(2), instance.store.token()).await, Ok(Ok(_))) {
+                return self.world.is_dead(instance.number);
+            }
+        }
+        true
+    }
+
+    /// A name leads to another server for a while, as behind a pooler or in DNS.
+    async fn reroute(&mut self) {
+        let world = Arc::clone(&self.world);
+        let (one, other) = (self.server(), self.server());
+        let swap = |chaos: &Self, roles: &mut Roles| chaos.swap(roles, one, other);
+        swap(self, &mut *world.roles.lock().await);
+        sleep(self.ms(1_000)).await;
+        swap(self, &mut *world.roles.lock().await);
+    }
+
+    fn swap(&self, roles: &mut Roles, one: usize, other: usize) {
+        roles.routes.swap(one, other);
+        for node in [one, other] {
+            self.world.cluster.reroute(node, roles.routes[node]);
+        }
+    }
+
+    /// An instance dies, and another is started in its place.
+    async fn kill_instance(&mut self) {
+        let world = Arc::clone(&self.world);
+        let place = self.dice.random_range(0..world.plan.instances as usize);
+        let old = world.instance(place);
+        if world.is_dead(old.number) {
+            return;
+        }
+        old.die(&world);
+        world.note(format_args!("instance {} dies", old.number));
+        sleep(self.ms(400)).await;
+        while !world.is_over() {
+            if let Some(new) = Instance::start(&world).await {
+                world.note(format_args!("instance {} stands in its place", new.number));
+                world.instances.lock().unwrap()[place] = new;
+                break;
+            }
+        }
+    }
+
     fn absorb_all(&self) {
         let mut truth = self.world.truth.lock().unwrap();
-        (0..=self.world.plan.standbys).for_each(|server| truth.absorb(&self.world.cluster, server));
+        self.world.plan.servers().for_each(|server| truth.absorb(&self.world.cluster, server));
     }
 
     /// Any standby that streams from the primary's history.
-    async fn follower_of(&mut self, primary: usize) -> Option<usize> {
-        let standby = self.dice.random_range(0..=self.world.plan.standbys);
-        (standby != primary && self.follows(standby, primary).await).then_some(standby)
-    }
-
-    async fn follows(&self, standby: usize, primary: usize) -> bool {
-        let Some(token) = self.world.cluster.token(primary) else { return false };
-        let source = self.world.cluster.source();
-        let role = tokio::time::timeout(Duration::from_millis(5), source.probe(standby)).await;
-        match role {
-            Ok(Ok(probe)) => matches!(probe.role, Role::Standby { timeline, .. } if timeline == Some(token.timeline)),
-            _ => false,
-        }
+    fn follower_of(&mut self, primary: usize) -> Option<usize> {
+        let standby = self.server();
+        let cluster = &self.world.cluster;
+        let timeline = cluster.token(primary)?.timeline;
+        cluster.upstream(standby).is_some_and(|followed| followed == (primary, timeline)).then_some(standby)
     }
 
     async fn bad_shared(&mut self, trouble: Trouble) {
         let shared = self.world.shared.clone();
-        let client = self.dice.random_range(0..self.world.plan.instances);
-        let hold = self.ms(6_000);
+        let client = self.world.instance(self.dice.random_range(0..self.world.plan.instances as usize)).number;
+        let hold = self.ms(5_000);
         match trouble {
             Trouble::SharedDown => {
                 shared.set_down(true);
@@ -258,17 +413,21 @@ impl Chaos {
     }
 
     fn ms(&mut self, most: u64) -> Duration {
-        below(&mut self.dice, most)
+        below(&mut self.dice, most * self.world.plan.trouble_percent / 100)
     }
 
     fn server(&mut self) -> usize {
-        self.dice.random_range(0..=self.world.plan.standbys)
+        self.dice.random_range(self.world.plan.servers())
     }
 
     async fn standby(&mut self) -> Option<usize> {
         let server = self.server();
-        (server != self.world.primary().await).then_some(server)
+        (server != self.world.roles.lock().await.primary).then_some(server)
     }
+}
+
+fn node_of(roles: &Roles, server: usize) -> Option<usize> {
+    roles.routes.iter().position(|&routed| routed == server)
 }
 
 fn below(dice: &mut StdRng, most: u64) -> Duration {

@@ -1,12 +1,15 @@
 //! Clients: sessions that read and write, wait, give up, and hand each other their tokens.
 
 use crate::abandon;
+use crate::instance::{Instance, Row, TABLE, group};
 use crate::plan::Trouble;
-use crate::world::{Instance, Row, TABLE, World, group};
+use crate::world::World;
 use highwater::memory::{Source, Tx};
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
 use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Seen, SessionId};
-use highwater::{Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Retraction, Session, WriteError};
+use highwater::{
+    Fallback, Freshness, Lsn, Position, Read, ReadError, ReadOptions, Retraction, Session, Token, WriteError,
+};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::sync::Arc;
@@ -19,12 +22,21 @@ const UNKNOWN: Outcome = Outcome::Unknown { version: None };
 /// Between the numbers of sessions that follow each other at one client.
 const VISITOR: u64 = 1_000;
 
+/// How long a client thinks when nothing goes wrong any more, or enough was done.
+const REST_MS_MAX: u64 = 700;
+
 pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) world: Arc<World>,
+    /// Where its instance stands, and the instance as of the operation under way.
+    pub(crate) place: usize,
     pub(crate) on: Instance,
     pub(crate) session: Session,
+    /// The token as it was with the last answer: what is left when the instance dies.
+    pub(crate) token: Token,
     pub(crate) dice: StdRng,
+    /// The last operation told of a loss.
+    pub(crate) lost: bool,
     /// How many tokens it has left for others.
     pub(crate) left: u64,
     /// Its way to the servers that does not lead through the library.
@@ -34,21 +46,44 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn run(mut self) {
         while !self.world.is_over() {
-            let slow = if self.world.is_calm() { 4 } else { 1 };
-            let think = self.dice.random_range(0..=self.world.plan.think_ms_max * slow);
-            sleep(Duration::from_millis(think)).await;
-            let write = self.dice.random_range(0..100) < self.world.plan.writes_percent;
-            if self.dice.random_range(0..40) == 0 {
-                self.leave();
+            let resting = self.world.is_calm() || self.world.is_enough();
+            let think = if resting { REST_MS_MAX } else { self.world.plan.think_ms_max };
+            let think = Duration::from_millis(self.dice.random_range(0..=think));
+            tokio::select! {
+                biased;
+                () = sleep(think) => {}
+                () = self.world.rush.notified() => {}
             }
-            match (write, self.dice.random_range(0..20)) {
-                (_, 0) => self.meet(),
-                (true, _) => self.write().await,
-                (false, 1..3) => self.read_many().await,
-                (false, 3) if !self.world.plan.unfenced => self.read_at_least().await,
-                (false, _) => self.read().await,
+            let burst = if resting { 1 } else { self.dice.random_range(1..=self.world.plan.burst) };
+            for _ in 0..burst {
+                self.step().await;
             }
         }
+    }
+
+    /// One operation, or as much of it as the instance lives for.
+    async fn step(&mut self) {
+        let now = self.world.instance(self.place);
+        if now.number != self.on.number {
+            self.on = now;
+            self.go_on_elsewhere();
+        }
+        let write = self.dice.random_range(0..100) < self.world.plan.writes_percent;
+        if self.dice.random_range(0..40) == 0 {
+            self.leave();
+        }
+        match (write, self.dice.random_range(0..20)) {
+            (_, 0) => self.meet(),
+            (true, _) => self.write().await,
+            (false, 1..3) => self.read_many().await,
+            (false, 3) if self.world.plan.unfenced == 0 => self.read_at_least().await,
+            (false, _) => self.read().await,
+        }
+        // Who is told of a loss accepts it, and asks again.
+        if std::mem::take(&mut self.lost) {
+            self.read().await;
+        }
+        self.token = self.session.token();
     }
 
     /// Goes away, and somebody else comes, who has seen nothing and written nothing.
@@ -56,6 +91,16 @@ impl Client {
         let monotonic = self.session.is_monotonic();
         self.session = if monotonic { Session::monotonic() } else { Session::new() };
         self.id += VISITOR;
+    }
+
+    /// Its session died with the instance. What it saw there is forgotten, what it wrote is in its token.
+    fn go_on_elsewhere(&mut self) {
+        let (before, token) = (SessionId(self.id), std::mem::take(&mut self.token));
+        self.leave();
+        self.session.observe(&token);
+        self.token = token;
+        let at = self.world.at();
+        self.world.recorder.record(|history| history.hand(at, before, SessionId(self.id)));
     }
 
     /// Leaves the token for others, or takes one that was left.
@@ -83,7 +128,7 @@ impl Client {
         let op = self.begin_read(key, ask);
         let polls = self.polls();
         let read = self.on.cache.get_with(&self.session, &key, &options);
-        match abandon::after(polls, read).await {
+        match abandon::after(polls, &self.on.death, read).await {
             Some(Ok(read)) => self.saw(op, &read),
             Some(Err(error)) => self.failed(&[op], &error),
             None => self.finish(op, Outcome::Failed),
@@ -93,13 +138,17 @@ impl Client {
     /// Reads what the primary had when it was asked, as after a message that says that something changed.
     async fn read_at_least(&mut self) {
         let key = self.key();
-        let ask = Ask::latest().own_writes();
+        let ask = Ask::latest().own_writes().at(self.on.id());
         let op = self.begin_read(key, if self.session.is_monotonic() { ask.monotonic() } else { ask });
-        let Ok(token) = self.on.store.token().await else { return self.finish(op, Outcome::Failed) };
-        let options = ReadOptions::fresh(Freshness::AtLeast(token));
-        match self.on.cache.get_with(&self.session, &key, &options).await {
-            Ok(read) => self.saw(op, &read),
-            Err(error) => self.failed(&[op], &error),
+        let read = async {
+            let token = self.on.store.token().await.ok()?;
+            let options = ReadOptions::fresh(Freshness::AtLeast(token));
+            Some(self.on.cache.get_with(&self.session, &key, &options).await)
+        };
+        match abandon::after(None, &self.on.death, read).await.flatten() {
+            Some(Ok(read)) => self.saw(op, &read),
+            Some(Err(error)) => self.failed(&[op], &error),
+            None => self.finish(op, Outcome::Failed),
         }
     }
 
@@ -111,7 +160,7 @@ impl Client {
         let ops: Vec<OpId> = keys.iter().map(|&key| self.begin_read(key, ask)).collect();
         let polls = self.polls();
         let read = self.on.cache.get_many(&self.session, &keys, &options);
-        match abandon::after(polls, read).await {
+        match abandon::after(polls, &self.on.death, read).await {
             Some(Ok(reads)) => ops.iter().zip(&reads).for_each(|(&op, read)| self.saw(op, read)),
             Some(Err(error)) => self.failed(&ops, &error),
             None => ops.iter().for_each(|&op| self.finish(op, Outcome::Failed)),
@@ -120,65 +169,103 @@ impl Client {
 
     async fn write(&mut self) {
         let key = self.key();
+        self.world.count();
         let at = self.world.at();
         let op = self.world.recorder.record(|history| history.write(at, SessionId(self.id), KeyId(key)));
         // After a failover nobody could say whether what was written aside is still there.
-        if self.dice.random_range(0..10) == 0 && !self.world.plan.troubles.contains(&Trouble::Promote) {
-            let outcome = self.write_aside(key, op).await;
-            return self.finish(op, outcome);
-        }
+        let replaced = [Trouble::Promote, Trouble::Fork, Trouble::Restore];
+        let safe = replaced.iter().all(|trouble| !self.world.plan.troubles.contains(trouble));
+        let aside = self.dice.random_range(0..10) == 0 && safe;
         let (polls, by_group) = (self.polls(), self.dice.random_bool(0.3));
-        let write = write(&self.on, &self.session, key, op, by_group);
-        let outcome = abandon::after(polls, write).await;
-        if let Some(Outcome::Committed { position, .. }) = outcome {
+        let asynchronous = self.dice.random_range(0..100) < self.world.plan.asynchronous_percent;
+        let outcome = if aside {
+            abandon::after(None, &self.on.death, self.write_aside(key, op)).await
+        } else {
+            let write = write(&self.on, &self.session, key, op, by_group, asynchronous);
+            abandon::after(polls, &self.on.death, write).await
+        };
+        let (outcome, told) = outcome.unwrap_or((UNKNOWN, false));
+        if let Outcome::Committed { position, .. } = outcome {
             let at = position.map(|place| Lsn::new(place & ((1 << 48) - 1)));
-            self.world.note(format_args!("{op} committed at {at:?}, session at {:?}", self.session.token()));
+            self.world.note(format_args!("{op} committed at {at:?} through instance {}", self.on.number));
         }
-        self.finish(op, outcome.unwrap_or(UNKNOWN));
+        self.finish(op, outcome);
+        if matches!(outcome, Outcome::Committed { .. }) {
+            self.retracted(op, told);
+        }
+    }
+
+    /// What was committed is retracted at its own instance, and in time at those that were told.
+    fn retracted(&self, op: OpId, told: bool) {
+        let world = Arc::clone(&self.world);
+        for own in [self.on.id(), self.on.id_of_hearing()] {
+            world.recorder.record(|history| history.retracted(world.at(), own, op));
+        }
+        let Some(time) = world.plan.told_within().filter(|_| told) else { return };
+        tokio::spawn(async move {
+            let others: Vec<_> = world.instances.lock().unwrap().iter().map(Instance::id_of_hearing).collect();
+            sleep(time).await;
+            for other in others {
+                world.recorder.record(|history| history.retracted(world.at(), other, op));
+            }
+        });
     }
 
     /// A write through another client, captured by hand.
-    async fn write_aside(&self, key: u64, op: OpId) -> Outcome {
+    async fn write_aside(&self, key: u64, op: OpId) -> (Outcome, bool) {
         let node = self.world.primary().await;
         let Ok(tx) = self.aside.begin(node, Instant::now() + Duration::from_secs(2)).await else {
-            return Outcome::RolledBack;
+            return (Outcome::RolledBack, false);
         };
         let outcome = write_raw(tx, key, op).await;
         if !matches!(outcome, Outcome::Committed { .. }) {
-            return outcome;
+            return (outcome, false);
         }
         loop {
             let mut retraction = Retraction::new();
             retraction.key(&self.on.cache, &key);
             match self.on.store.capture(&self.session, retraction).await {
-                Ok(_) => return outcome,
+                Ok(receipt) => return (outcome, receipt.told),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
     }
 
+    /// Notices whether the instance has noticed that history was replaced.
+    fn look(&self) {
+        if self.on.is_renewed() {
+            for own in [self.on.id(), self.on.id_of_hearing()] {
+                self.world.recorder.record(|history| history.renewed(self.world.at(), own));
+            }
+        }
+    }
+
     fn begin_read(&self, key: u64, ask: Ask) -> OpId {
+        self.look();
+        self.world.count();
         let at = self.world.at();
         self.world.recorder.record(|history| history.read(at, SessionId(self.id), KeyId(key), ask))
     }
 
     fn saw(&self, op: OpId, read: &Read<Row>) {
         let seen = Seen::of(read, |row| (row.version, OpId(row.write)));
-        // An old primary that goes on gives out positions that mean nothing to the others.
-        let seen = if self.world.plan.unfenced { seen } else { seen.at(place(read.position)) };
+        // Two logs of one number give out positions that mean nothing to each other.
+        let seen = if self.world.plan.forks() { seen } else { seen.at(place(read.position)) };
         self.finish(op, Outcome::Saw(seen));
     }
 
-    fn failed(&self, ops: &[OpId], error: &ReadError<highwater::source::Fault>) {
+    fn failed(&mut self, ops: &[OpId], error: &ReadError<highwater::source::Fault>) {
         ops.iter().for_each(|&op| self.finish(op, Outcome::Failed));
         if error.as_cache().is_some_and(highwater::Error::is_write_lost) {
             let at = self.world.at();
             self.world.recorder.record(|history| history.report_loss(at, SessionId(self.id)));
             self.on.store.accept_loss(&self.session);
+            self.lost = true;
         }
     }
 
     fn finish(&self, op: OpId, outcome: Outcome) {
+        self.look();
         let at = self.world.at();
         self.world.recorder.record(|history| history.finish(at, op, outcome));
     }
@@ -194,15 +281,19 @@ impl Client {
     }
 
     fn options(&mut self) -> (ReadOptions, Ask) {
-        let bounds = !self.world.plan.unfenced;
+        let bounds = self.world.plan.unfenced == 0;
         let within = Duration::from_millis([0, 40, 500, 3_000][self.dice.random_range(0..4)]);
+        let any = self.dice.random_range(0..100) < self.world.plan.any_percent;
         let (freshness, ask) = match self.dice.random_range(0..12) {
+            _ if any => (Freshness::Any, Ask::none()),
             0 if bounds => (Freshness::Latest, Ask::latest().own_writes()),
             1 | 2 if bounds => (Freshness::Within(within), Ask::within(within.as_micros() as u64).own_writes()),
-            3 => (Freshness::Any, Ask::none()),
             _ => (Freshness::Session, Ask::session()),
         };
         let promised = self.session.is_monotonic() && freshness != Freshness::Any;
+        // What was missed is only kept from those who ask for nothing: all others are judged by what they ask for.
+        let asks_nothing = freshness == Freshness::Any;
+        let ask = ask.at(if asks_nothing { self.on.id_of_hearing() } else { self.on.id() });
         let ask = if promised { ask.monotonic() } else { ask };
         let fallback = match self.dice.random_range(0..6) {
             // When all is well again, everybody must be answered.
@@ -222,13 +313,24 @@ fn place(position: Position) -> u64 {
     u64::from(position.timeline.0) << 48 | position.lsn.offset()
 }
 
-/// One write, and what its client is told of it.
-async fn write(on: &Instance, session: &Session, key: u64, op: OpId, by_group: bool) -> Outcome {
-    let Ok(mut tx) = on.store.begin(session).await else { return Outcome::RolledBack };
-    let Ok(present) = tx.lock::<Row>(TABLE, key).await else { return Outcome::RolledBack };
+/// One write, and what its client is told of it: also whether the other instances were told.
+async fn write(
+    on: &Instance,
+    session: &Session,
+    key: u64,
+    op: OpId,
+    by_group: bool,
+    asynchronous: bool,
+) -> (Outcome, bool) {
+    let rolled_back = (Outcome::RolledBack, false);
+    let Ok(mut tx) = on.store.begin(session).await else { return rolled_back };
+    let Ok(present) = tx.lock::<Row>(TABLE, key).await else { return rolled_back };
     let version = present.map_or(0, |row| row.version) + 1;
+    if asynchronous {
+        tx.commit_asynchronously();
+    }
     if tx.put(TABLE, key, Row { version, write: op.0 }).await.is_err() {
-        return Outcome::RolledBack;
+        return rolled_back;
     }
     if by_group {
         tx.retract_group(&group(key));
@@ -236,21 +338,24 @@ async fn write(on: &Instance, session: &Session, key: u64, op: OpId, by_group: b
         tx.retract(&on.cache, &key);
     }
     match tx.commit().await {
-        Ok(receipt) => Outcome::Committed { version, position: Some(place(receipt.position)) },
+        Ok(receipt) => (Outcome::Committed { version, position: Some(place(receipt.position)) }, receipt.told),
         Err(WriteError::Unknown(unknown)) => match unknown.resolve().await {
-            Fate::Committed => Outcome::Committed { version, position: None },
-            Fate::Aborted => Outcome::RolledBack,
-            _ => UNKNOWN,
+            Fate::Committed => (Outcome::Committed { version, position: None }, false),
+            Fate::Aborted => rolled_back,
+            _ => (UNKNOWN, false),
         },
-        Err(_) => Outcome::RolledBack,
+        Err(_) => rolled_back,
     }
 }
 
 /// A writer that does not use the library, and tells nobody.
 pub(crate) async fn stranger(world: Arc<World>, id: u64, mut dice: StdRng) {
-    let source = world.source(100 + id);
+    let source = world.source(100 + id, None);
     while !world.is_over() {
-        sleep(Duration::from_millis(dice.random_range(0..=4 * world.plan.think_ms_max))).await;
+        let resting = world.is_calm() || world.is_enough();
+        let think = if resting { REST_MS_MAX } else { 4 * world.plan.think_ms_max };
+        sleep(Duration::from_millis(dice.random_range(0..=think))).await;
+        world.count();
         let key = dice.random_range(0..world.plan.keys);
         let at = world.at();
         let op = world.recorder.record(|history| history.write(at, SessionId(id), KeyId(key)));

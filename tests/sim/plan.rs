@@ -6,154 +6,131 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Something that can go wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
-    Lag,
-    Pause,
-    ReportGap,
-    Transit,
-    RestartStandby,
-    Stall,
-    CrashPrimary,
-    Freeze,
-    Promote,
-    Disconnect,
-    Conflict,
-    Tail,
-    PageEnd,
-    Lie,
-    SharedDown,
-    SharedWiped,
-    SharedOlder,
-    SharedEvicts,
-    SharedFreezes,
-    SharedFull,
-    Deaf,
-    CutOff,
+macro_rules! troubles {
+    ($($name:ident,)+) => {
+        /// Something that can go wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Trouble {
+            $($name,)+
+        }
+
+        impl Trouble {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)+];
+        }
+    };
 }
 
-impl Trouble {
-    pub(crate) const ALL: [Self; 22] = [
-        Self::Lag,
-        Self::Pause,
-        Self::ReportGap,
-        Self::Transit,
-        Self::RestartStandby,
-        Self::Stall,
-        Self::CrashPrimary,
-        Self::Freeze,
-        Self::Promote,
-        Self::Disconnect,
-        Self::Conflict,
-        Self::Tail,
-        Self::PageEnd,
-        Self::Lie,
-        Self::SharedDown,
-        Self::SharedWiped,
-        Self::SharedOlder,
-        Self::SharedEvicts,
-        Self::SharedFreezes,
-        Self::SharedFull,
-        Self::Deaf,
-        Self::CutOff,
-    ];
+troubles! {
+    // Standbys.
+    Lag, Pause, ReportGap, Transit, RestartStandby, Conflict, Lie,
+    // The primary.
+    Stall, CrashPrimary, Tail, PageEnd, Promote, Fork, Restore,
+    // Any server, and the way there.
+    Freeze, Disconnect, Reroute,
+    // An instance of the library dies.
+    Death,
+    // The shared server, and the way there.
+    SharedDown, SharedWiped, SharedOlder, SharedEvicts, SharedFreezes, SharedFull, Deaf, CutOff,
 }
 
-/// One run.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) instances: usize,
-    pub(crate) standbys: usize,
-    pub(crate) clients: u64,
+/// Names each option with what the seed picks from. The first is the simplest: what a failing run is shrunk to.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $choices:expr,)+) => {
+        /// One run.
+        #[derive(Debug, Clone)]
+        pub(crate) struct Plan {
+            pub(crate) seed: u64,
+            pub(crate) troubles: BTreeSet<Trouble>,
+            $($(#[$doc])* pub(crate) $name: u64,)+
+        }
+
+        impl Plan {
+            /// Each option by its name, and what is picked from.
+            pub(crate) const OPTIONS: &[(&str, &[u64])] = &[$((stringify!($name), &$choices),)+];
+
+            fn pick(seed: u64, pick: &mut impl FnMut(&[u64]) -> u64) -> Self {
+                Self { seed, troubles: BTreeSet::new(), $($name: pick(&$choices),)+ }
+            }
+
+            pub(crate) fn option(&mut self, name: &str) -> Option<&mut u64> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+options! {
+    /// The storm lasts for at least so many operations and so long.
+    operations: [300, 300, 300, 300, 600],
+    storm_ms: [300, 800, 2_000],
+    /// Whether all is mended in the end, and everybody must be answered.
+    healed: [0, 0, 1],
+    instances: [1, 2, 2, 3, 4],
+    standbys: [0, 1, 1, 2, 2, 3, 5],
+    clients: [2, 4, 6, 9],
     /// Writers that do not use the library and retract nothing.
-    pub(crate) strangers: u64,
-    pub(crate) keys: u64,
+    strangers: [0, 0, 1],
+    keys: [1, 2, 5, 20],
     /// The greater, the more all want the same key.
-    pub(crate) skew: u32,
-    pub(crate) writes_percent: u32,
-    pub(crate) monotonic_percent: u32,
-    pub(crate) think_ms_max: u64,
-    pub(crate) latency_ms_max: u64,
-    pub(crate) cut_permille: u32,
-    pub(crate) abandon_permille: u32,
-    pub(crate) flush_ms: u64,
-    pub(crate) visible_ms: u64,
+    skew: [1, 1, 2, 3],
+    writes_percent: [5, 20, 40],
+    monotonic_percent: [0, 30, 100],
+    /// Reads that ask for nothing.
+    any_percent: [8, 8, 60],
+    /// Clients think, and then do several things in a row.
+    think_ms_max: [20, 50, 120],
+    burst: [2, 4, 8],
+    latency_ms_max: [0, 1, 3, 12],
+    cut_permille: [0, 0, 2, 20],
+    abandon_permille: [0, 0, 20, 150],
+    flush_ms: [0, 1, 4],
+    visible_ms: [0, 1, 8, 25],
+    /// Commits that do not wait for the flush. What a crash takes of them was never promised, so then there is none.
+    asynchronous_percent: [0, 0, 0, 0, 0, 50],
     /// How far the wall clocks of the instances are apart.
-    pub(crate) clock_skew_ms_max: u64,
-    pub(crate) shared: bool,
-    pub(crate) ledger: bool,
-    pub(crate) messages_lost_percent: u32,
-    pub(crate) messages_doubled_percent: u32,
-    pub(crate) message_delay_ms_max: u64,
-    pub(crate) time_to_live: Duration,
-    pub(crate) floor_slots: usize,
-    pub(crate) deaf_age_max: Duration,
-    pub(crate) wait_budget: Duration,
-    pub(crate) probe_interval: Duration,
-    pub(crate) troubles: BTreeSet<Trouble>,
-    pub(crate) trouble_pause_ms_max: u64,
+    clock_skew_ms_max: [0, 0, 20, 400],
+    /// Poolers stand before the servers.
+    pooled: [0, 0, 0, 1],
+    shared: [0, 1, 1],
+    ledger: [0, 1, 1, 1],
+    messages_lost_percent: [0, 0, 10, 60],
+    messages_doubled_percent: [0, 0, 20],
+    message_delay_ms_max: [0, 2, 40, 900],
+    time_to_live_ms: [60_000, 3_000, 300],
+    floor_slots: [4_096, 64, 2],
+    deaf_age_ms_max: [0, 500, 5_000],
+    wait_budget_ms: [0, 20, 100, 400],
+    probe_interval_ms: [250, 50, 1_000],
+    trouble_pause_ms_max: [300, 60, 1_000],
+    /// How long troubles last, of their longest.
+    trouble_percent: [100, 30],
     /// The old primary goes on after a promotion: reads of another instance's bounds cannot hold then.
-    pub(crate) unfenced: bool,
-    pub(crate) storm: Duration,
-    pub(crate) calm: Duration,
+    unfenced: [0, 0, 0, 1],
 }
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
-        let mut pick = |choices: &[u64]| choices[dice.random_range(0..choices.len())];
-        let mut plan = Self {
-            seed,
-            instances: pick(&[1, 2, 2, 3]) as usize,
-            standbys: pick(&[0, 1, 1, 2, 2, 3]) as usize,
-            clients: pick(&[2, 4, 6, 9]),
-            strangers: pick(&[0, 0, 1]),
-            keys: pick(&[1, 2, 5, 20]),
-            skew: pick(&[1, 1, 2, 3]) as u32,
-            writes_percent: pick(&[5, 20, 40]) as u32,
-            monotonic_percent: pick(&[0, 30, 100]) as u32,
-            think_ms_max: pick(&[5, 30, 150]),
-            latency_ms_max: pick(&[0, 1, 3, 12]),
-            cut_permille: pick(&[0, 0, 2, 20]) as u32,
-            abandon_permille: pick(&[0, 0, 20, 150]) as u32,
-            flush_ms: pick(&[0, 1, 4]),
-            visible_ms: pick(&[0, 1, 8, 25]),
-            clock_skew_ms_max: pick(&[0, 0, 20, 400]),
-            shared: pick(&[0, 1, 1]) == 1,
-            ledger: pick(&[0, 1, 1, 1]) == 1,
-            messages_lost_percent: pick(&[0, 0, 10, 60]) as u32,
-            messages_doubled_percent: pick(&[0, 0, 20]) as u32,
-            message_delay_ms_max: pick(&[0, 2, 40, 900]),
-            time_to_live: Duration::from_millis(pick(&[300, 3_000, 60_000])),
-            floor_slots: pick(&[2, 64, 4_096]) as usize,
-            deaf_age_max: Duration::from_millis(pick(&[0, 500, 5_000])),
-            wait_budget: Duration::from_millis(pick(&[0, 20, 100, 400])),
-            probe_interval: Duration::from_millis(pick(&[20, 250, 1_000])),
-            troubles: BTreeSet::new(),
-            trouble_pause_ms_max: pick(&[60, 300, 1_500]),
-            unfenced: pick(&[0, 0, 1]) == 1,
-            storm: Duration::from_millis(pick(&[4_000, 9_000])),
-            calm: Duration::from_millis(2_000),
-        };
-        // What is shared must be retracted there, too.
-        plan.ledger |= plan.shared;
-        let corner = pick(&[0, 0, 0, 1, 2, 3]);
-        let among = pick(&[0, 3, 8, 22]);
-        for trouble in Trouble::ALL {
-            if dice.random_range(0..22) < among {
+        let mut plan = Self::pick(seed, &mut |choices| choices[dice.random_range(0..choices.len())]);
+        let corner = dice.random_range(0..8);
+        let among = [0, 3, 8, Trouble::ALL.len()][dice.random_range(0..4)];
+        for &trouble in Trouble::ALL {
+            if dice.random_range(0..Trouble::ALL.len()) < among {
                 plan.troubles.insert(trouble);
             }
         }
         plan.corner(corner);
+        plan.settle();
         plan
     }
 
     /// Goes where several rare choices have to meet.
     fn corner(&mut self, corner: u64) {
         let crowd = |plan: &mut Self| {
-            (plan.keys, plan.think_ms_max) = (plan.keys.min(2), plan.think_ms_max.min(5));
+            (plan.keys, plan.think_ms_max, plan.burst) = (plan.keys.min(2), 20, 8);
             (plan.clients, plan.latency_ms_max) = (plan.clients.max(6), plan.latency_ms_max.min(1));
         };
         match corner {
@@ -168,23 +145,100 @@ impl Plan {
             2 => {
                 crowd(self);
                 (self.standbys, self.instances) = (self.standbys.max(2), self.instances.max(2));
-                self.troubles = [Trouble::Promote, Trouble::Transit, Trouble::Tail, Trouble::Disconnect].into();
-                self.trouble_pause_ms_max = 300;
+                let troubles = [Trouble::Promote, Trouble::Fork, Trouble::Transit, Trouble::Tail, Trouble::Disconnect];
+                (self.troubles, self.trouble_pause_ms_max) = (troubles.into(), 300);
             }
             // Tokens travel, the primary does not answer in time, and what is not flushed is lost.
             3 => {
                 (self.instances, self.keys) = (self.instances.max(2), self.keys.min(2));
                 (self.latency_ms_max, self.cut_permille) = (12, 5);
                 let troubles = [Trouble::CrashPrimary, Trouble::Freeze, Trouble::Tail, Trouble::Disconnect];
-                self.troubles = troubles.into();
-                self.trouble_pause_ms_max = 300;
+                (self.troubles, self.trouble_pause_ms_max) = (troubles.into(), 300);
+            }
+            // Everything is learned from the log of retractions, or not at all.
+            4 => {
+                (self.standbys, self.instances, self.ledger, self.healed) = (0, self.instances.max(2), 1, 1);
+                (self.deaf_age_ms_max, self.message_delay_ms_max, self.clock_skew_ms_max) = (0, 40, 0);
+                (self.time_to_live_ms, self.floor_slots, self.keys) = (60_000, 4_096, 20);
+                (self.any_percent, self.monotonic_percent, self.skew) = (60, 0, 1);
+                let all = Trouble::ALL.iter().copied().filter(|&trouble| trouble >= Trouble::SharedDown);
+                self.troubles = all.collect();
             }
             _ => {}
         }
     }
 
+    /// Takes out what contradicts itself.
+    pub(super) fn settle(&mut self) {
+        // What is shared must be retracted there, too.
+        self.ledger |= self.shared;
+        // An instance that starts after the primary was set back has not seen how far its log was.
+        if self.troubles.is_superset(&[Trouble::Restore, Trouble::Death].into()) {
+            self.troubles.remove(if self.seed.is_multiple_of(2) { &Trouble::Death } else { &Trouble::Restore });
+        }
+        if self.asynchronous_percent > 0 {
+            let losing = [Trouble::CrashPrimary, Trouble::Promote, Trouble::Fork, Trouble::Restore];
+            self.troubles.retain(|trouble| !losing.contains(trouble));
+        }
+    }
+
+    /// Whether positions of two logs may bear the number of one timeline, before everybody has noticed.
+    pub(crate) fn forks(&self) -> bool {
+        let forking = [Trouble::Fork, Trouble::Restore];
+        self.unfenced == 1 || forking.iter().any(|trouble| self.troubles.contains(trouble))
+    }
+
+    /// How long after a write was told to the other instances none of them shows anything older, even to those who ask for
+    /// nothing: until they notice that they hear nothing, and then as long as such an entry is served. `None` where what
+    /// they load may itself be old.
+    pub(crate) fn told_within(&self) -> Option<Duration> {
+        let lags = self.standbys > 0 || self.unfenced == 1 || self.troubles.contains(&Trouble::Restore);
+        let deaf_ms = 3_000 + self.deaf_age_ms_max;
+        let ms = deaf_ms + self.message_delay_ms_max + self.clock_skew_ms_max + 1_000;
+        (self.ledger == 1 && !lags).then_some(Duration::from_millis(ms))
+    }
+
+    /// Replaces options, each as `name=value`; `troubles` stand in one word, with commas, and `without` takes some out.
+    pub(crate) fn set(&mut self, text: &str) {
+        for word in text.split_whitespace() {
+            let (name, value) = word.split_once('=').unwrap_or_else(|| panic!("{word} is not name=value"));
+            let named = |trouble: &Trouble| value.split(',').any(|name| name == format!("{trouble:?}"));
+            if name == "troubles" {
+                self.troubles = Trouble::ALL.iter().copied().filter(named).collect();
+            } else if name == "without" {
+                self.troubles.retain(|trouble| !named(trouble));
+            } else {
+                let option = self.option(name).unwrap_or_else(|| panic!("there is no option {name}"));
+                *option = value.parse().unwrap_or_else(|_| panic!("{word} is no number"));
+            }
+        }
+        self.settle();
+    }
+
+    /// What [`set`](Self::set) has to be told to make this plan from the seed alone.
+    pub(crate) fn changes(&self) -> String {
+        let (mut drawn, mut own) = (Self::draw(self.seed), self.clone());
+        let mut words = Vec::new();
+        for (name, _) in Self::OPTIONS {
+            if let (Some(drawn), Some(own)) = (drawn.option(name), own.option(name))
+                && drawn != own
+            {
+                words.push(format!("{name}={own}"));
+            }
+        }
+        if drawn.troubles != self.troubles {
+            let names: Vec<_> = self.troubles.iter().map(|trouble| format!("{trouble:?}")).collect();
+            words.push(format!("troubles={}", names.join(",")));
+        }
+        words.join(" ")
+    }
+
     /// A source of chance of its own for each part of the run, so that one more question here changes nothing there.
     pub(crate) fn dice(&self, part: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ (part + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    pub(crate) fn servers(&self) -> std::ops::RangeInclusive<usize> {
+        0..=self.standbys as usize
     }
 }

@@ -1,6 +1,6 @@
 //! What really happened: which writes were committed where, and which of them a failover lost.
 
-use crate::world::{Row, TABLE};
+use crate::instance::{Row, TABLE};
 use highwater::Timeline;
 use highwater::memory::Cluster;
 use highwater::testkit::history::{History, OpId, Outcome, Replacement};
@@ -19,6 +19,8 @@ struct Failover {
     /// The new timeline, and what it began with.
     timeline: Timeline,
     kept: BTreeSet<u64>,
+    /// What had been committed anywhere and is not in it.
+    gone: BTreeSet<u64>,
 }
 
 /// The writes in a server's log.
@@ -38,11 +40,12 @@ impl Truth {
         self.committed.extend(logged(cluster, server));
     }
 
-    /// A server has just been promoted.
-    pub(crate) fn promoted(&mut self, cluster: &Cluster, server: usize, replacement: Replacement) {
+    /// A server has just become the primary of another history, and what the others had was absorbed.
+    pub(crate) fn replaced(&mut self, cluster: &Cluster, server: usize, replacement: Replacement) {
         let Some(token) = cluster.token(server) else { return };
-        let kept = logged(cluster, server).map(|(write, _)| write).collect();
-        self.failovers.push(Failover { replacement, timeline: token.timeline, kept });
+        let kept: BTreeSet<u64> = logged(cluster, server).map(|(write, _)| write).collect();
+        let gone = self.committed.keys().filter(|write| !kept.contains(write)).copied().collect();
+        self.failovers.push(Failover { replacement, timeline: token.timeline, kept, gone });
     }
 
     /// Tells the history what each failover lost, and returns what contradicts what the clients were told.
@@ -50,8 +53,13 @@ impl Truth {
         let mut lost: BTreeSet<u64> = BTreeSet::new();
         for failover in &self.failovers {
             for (&write, &(version, timeline)) in &self.committed {
-                let gone = timeline < failover.timeline && !failover.kept.contains(&write) && !lost.contains(&write);
-                if gone && !told(history, write, |outcome| matches!(outcome, Outcome::RolledBack)) {
+                // An old primary that goes on commits more that is lost.
+                let gone =
+                    timeline < failover.timeline && !failover.kept.contains(&write) || failover.gone.contains(&write);
+                if gone
+                    && !lost.contains(&write)
+                    && !told(history, write, |outcome| matches!(outcome, Outcome::RolledBack))
+                {
                     history.lose(failover.replacement, OpId(write), version);
                     lost.insert(write);
                 }

@@ -1,53 +1,20 @@
 //! What all parts of a run share: the servers, the clock, the history, and the way between them.
 
-use crate::edge::{Edge, Mutant};
-use crate::plan::Plan;
+use crate::instance::Instance;
+use crate::plan::{Plan, Trouble};
 use crate::truth::Truth;
+use highwater::Token;
 use highwater::memory::{self, Cluster, Delivery, Fate, Line, Network, Shared, Step};
-use highwater::source::Fault;
 use highwater::testkit::history::{Recorder, SessionId};
-use highwater::{Cache, Highwater, Repository, Settings, Token};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-
-pub(crate) const TABLE: &str = "rows";
-
-/// A row: its version, and the operation that made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Row {
-    pub(crate) version: u64,
-    pub(crate) write: u64,
-}
-
-/// How rows are loaded.
-pub(crate) struct Rows;
-
-impl Repository<memory::View> for Rows {
-    type Key = u64;
-    type Value = Row;
-    type Error = Fault;
-
-    async fn load(&self, on: &memory::View, key: &u64) -> Result<Option<Row>, Fault> {
-        Ok(on.get::<Row>(TABLE, key).await?.map(|row| *row))
-    }
-
-    fn groups(&self, key: &u64, _: Option<&Row>) -> impl IntoIterator<Item = Cow<'static, str>> {
-        [Cow::Owned(group(*key))]
-    }
-}
-
-/// The group of a key.
-pub(crate) fn group(key: u64) -> String {
-    format!("group:{}", key % 3)
-}
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -56,33 +23,67 @@ pub(crate) struct World {
     pub(crate) recorder: Recorder,
     pub(crate) truth: Mutex<Truth>,
     pub(crate) roles: tokio::sync::Mutex<Roles>,
+    /// Those that live; each is replaced where it stood.
+    pub(crate) instances: Mutex<Vec<Instance>>,
+    /// How many were ever started: each has a number of its own.
+    pub(crate) started: AtomicU64,
+    dead: Mutex<BTreeSet<usize>>,
     /// Tokens that clients have left for each other, by the client, each under a session of its own for the checker.
     pub(crate) tokens: Mutex<BTreeMap<u64, (SessionId, Token)>>,
     /// What went wrong when, for whoever reads about a failure.
     pub(crate) diary: Mutex<Vec<String>>,
+    pub(crate) faults: Mutex<BTreeMap<Trouble, u64>>,
+    /// Wakes clients, so that something happens while something goes wrong.
+    pub(crate) rush: Notify,
+    operations: AtomicU64,
     began: Instant,
     /// The faults have not begun, or are over.
     calm: AtomicBool,
+    /// Nobody gets through but whoever asks the servers what they are.
+    fenced: AtomicBool,
     /// Clients end.
     over: AtomicBool,
 }
 
+/// Who is what, as whoever sets off failovers knows it.
+#[derive(Debug)]
+pub(crate) struct Roles {
+    pub(crate) primary: usize,
+    /// The server behind each node.
+    pub(crate) routes: Vec<usize>,
+}
+
+impl Roles {
+    /// A node that leads to the server.
+    fn node_of(&self, server: usize) -> usize {
+        self.routes.iter().position(|&routed| routed == server).unwrap_or(server)
+    }
+}
+
 impl World {
     pub(crate) fn new(plan: &Plan) -> Arc<Self> {
-        let cluster = Cluster::new(plan.standbys);
+        let cluster = Cluster::new(plan.standbys as usize);
         let ms = Duration::from_millis;
         cluster.set_commit_pace(ms(plan.flush_ms), ms(plan.visible_ms));
+        plan.servers().for_each(|node| cluster.set_pooled(node, plan.pooled == 1));
         let world = Arc::new(Self {
             plan: plan.clone(),
             cluster,
             shared: Shared::new(plan.seed),
             recorder: Recorder::new(),
             truth: Mutex::default(),
-            roles: tokio::sync::Mutex::new(Roles { primary: 0 }),
+            roles: tokio::sync::Mutex::new(Roles { primary: 0, routes: plan.servers().collect() }),
+            instances: Mutex::default(),
+            started: AtomicU64::new(0),
+            dead: Mutex::default(),
             tokens: Mutex::default(),
             diary: Mutex::default(),
+            faults: Mutex::default(),
+            rush: Notify::new(),
+            operations: AtomicU64::new(0),
             began: Instant::now(),
             calm: AtomicBool::new(true),
+            fenced: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&world);
@@ -93,8 +94,9 @@ impl World {
         }));
         let weak = Arc::downgrade(&world);
         let dice = Mutex::new(plan.dice(1_001));
-        world.shared.set_line(Line::new(move |_, _, _| match weak.upgrade() {
-            Some(world) => world.fate(&mut dice.lock().unwrap(), true),
+        world.shared.set_line(Line::new(move |client, _, _| match weak.upgrade() {
+            Some(world) if !world.is_dead(client) => world.fate(&mut dice.lock().unwrap(), true),
+            Some(_) => Fate::Cut,
             None => Fate::Pass(Duration::ZERO),
         }));
         world
@@ -113,30 +115,65 @@ impl World {
         self.over.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn is_dead(&self, instance: usize) -> bool {
+        self.dead.lock().unwrap().contains(&instance)
+    }
+
+    /// Nothing comes out of this instance any more, and nothing goes in.
+    pub(crate) fn bury(&self, instance: usize) {
+        self.dead.lock().unwrap().insert(instance);
+    }
+
+    /// The instance that stands at this place now.
+    pub(crate) fn instance(&self, place: usize) -> Instance {
+        self.instances.lock().unwrap()[place].clone()
+    }
+
+    /// One more operation.
+    pub(crate) fn count(&self) {
+        self.operations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there were as many operations as the plan wants.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.operations.load(Ordering::Relaxed) >= self.plan.operations
+    }
+
     pub(crate) fn note(&self, what: impl fmt::Display) {
         let line = format!("{:>10} us: {what}", self.at());
         self.diary.lock().unwrap().push(line);
     }
 
-    /// The primary, or the server that will be it when the failover under way is over.
+    /// A node that leads to the primary, or to the server that will be it when the failover under way is over.
     pub(crate) async fn primary(&self) -> usize {
-        self.roles.lock().await.primary
+        let roles = self.roles.lock().await;
+        roles.node_of(roles.primary)
     }
 
     pub(crate) fn set_calm(&self, calm: bool) {
         self.calm.store(calm, Ordering::Relaxed);
     }
 
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
+    pub(crate) fn set_fenced(&self, fenced: bool) {
+        self.fenced.store(fenced, Ordering::Relaxed);
     }
 
-    /// One instance's way to the servers.
-    pub(crate) fn source(self: &Arc<Self>, part: u64) -> memory::Source {
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.rush.notify_waiters();
+    }
+
+    /// One way to the servers; that of an instance ends with it.
+    pub(crate) fn source(self: &Arc<Self>, part: u64, instance: Option<usize>) -> memory::Source {
         let weak = Arc::downgrade(self);
         let dice = Mutex::new(self.plan.dice(2_000 + part));
         self.cluster.source_over(Network::new(move |_, step| match weak.upgrade() {
             Some(world) => {
+                let asked = matches!(step, Step::Connect | Step::Probe | Step::Timeline | Step::Answer);
+                let fenced = !asked && world.fenced.load(Ordering::Relaxed);
+                if fenced || instance.is_some_and(|instance| world.is_dead(instance)) {
+                    return Fate::Cut;
+                }
                 let dear = matches!(step, Step::Acknowledge | Step::Commit);
                 match world.fate(&mut dice.lock().unwrap(), dear) {
                     // Time stands still while anybody can go on, so what asks without end must take some.
@@ -148,34 +185,6 @@ impl World {
             }
             None => Fate::Pass(Duration::ZERO),
         }))
-    }
-
-    /// Starts one instance.
-    pub(crate) async fn start(self: &Arc<Self>, instance: usize, mutant: Mutant) -> Instance {
-        let plan = &self.plan;
-        let settings = Settings {
-            wait_budget: plan.wait_budget,
-            probe_interval: plan.probe_interval,
-            deaf_age_max: plan.deaf_age_max,
-            floor_slots: plan.floor_slots,
-            ..Settings::default()
-        };
-        let edge = Edge { inner: self.source(instance as u64), cluster: self.cluster.clone(), mutant };
-        // Each instance is ahead by its own part of the skew, told by the seed.
-        let skew = (plan.seed.rotate_left(instance as u32 * 7) ^ instance as u64) % (plan.clock_skew_ms_max + 1);
-        let mut builder =
-            Highwater::over(edge).settings(settings).world(plan.seed ^ instance as u64, 1_700_000_000_000 + skew);
-        let shared = self.shared.client(instance);
-        if plan.shared {
-            builder = builder.shared_tier(shared.clone());
-        }
-        if plan.ledger {
-            builder = builder.ledger(shared);
-        }
-        let store = builder.start().await.unwrap();
-        let cache = store.cache("rows", Rows).time_to_live(plan.time_to_live).absent_time_to_live(plan.time_to_live);
-        let cache = if plan.shared { cache.shared() } else { cache };
-        Instance { cache: cache.build().unwrap(), store }
     }
 
     fn fate(&self, dice: &mut StdRng, dear: bool) -> Fate {
@@ -197,17 +206,4 @@ impl World {
         let copies = 1 + usize::from(dice.random_range(0..100) < plan.messages_doubled_percent);
         (0..copies).map(|_| Duration::from_millis(dice.random_range(0..=plan.message_delay_ms_max))).collect()
     }
-}
-
-/// Who is what, as whoever sets off failovers knows it.
-#[derive(Debug)]
-pub(crate) struct Roles {
-    pub(crate) primary: usize,
-}
-
-/// One instance of the library.
-#[derive(Clone)]
-pub(crate) struct Instance {
-    pub(crate) store: Highwater<Edge>,
-    pub(crate) cache: Cache<Rows, Edge>,
 }

@@ -11,7 +11,7 @@ impl History {
     ///
     /// Operations are transactions of one read or write of a register (`elle.rw-register`); the value written is the
     /// write's identity, which is unique. An answer labelled stale carries `:stale true`: leave it out before asking
-    /// for a session guarantee. Handovers, loss reports and replaced histories are operations of `:nemesis`.
+    /// for a session guarantee. Handovers, loss reports, retractions, renewals and replaced histories are operations of `:nemesis`.
     #[must_use]
     pub fn to_edn(&self) -> String {
         let mut edn = String::new();
@@ -47,6 +47,8 @@ impl History {
             }
             What::Handed { from, to } => nemesis("handed", format_args!("[{} {}]", from.0, to.0)),
             What::Reported(session) => nemesis("loss-reported", session.0),
+            What::Retracted { at, write } => nemesis("retracted", format_args!("[{} {}]", at.0, write.0)),
+            What::Renewed(instance) => nemesis("renewed", instance.0),
             What::Replaced(which) => {
                 let lost = self.replacements().get(which)?.lost.iter().map(|(op, _)| op.0.to_string());
                 nemesis("replaced", format_args!("[{}]", lost.collect::<Vec<_>>().join(" ")))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::op::{Ask, Call, KeyId, Op, OpId, Outcome, SessionId, Stamp};
+use super::op::{Ask, Call, InstanceId, KeyId, Op, OpId, Outcome, SessionId, Stamp};
 
 /// Events in their total order. Not bounded: it lives as long as one run of a test.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,11 @@ pub(super) enum What {
         to: SessionId,
     },
     Reported(SessionId),
+    Retracted {
+        at: InstanceId,
+        write: OpId,
+    },
+    Renewed(InstanceId),
     /// Which of the replacements this is.
     Replaced(usize),
 }
@@ -85,6 +90,16 @@ impl History {
     /// The system tells `session` that history was replaced and that a write of its own is lost.
     pub fn report_loss(&mut self, at: u64, session: SessionId) {
         self.record(at, What::Reported(session));
+    }
+
+    /// From now on `instance` answers nothing older than this write of the row, until it is [`renewed`](Self::renewed).
+    pub fn retracted(&mut self, at: u64, instance: InstanceId, write: OpId) {
+        self.record(at, What::Retracted { at: instance, write });
+    }
+
+    /// `instance` has noticed that history was replaced: what was retracted at it before counts no more.
+    pub fn renewed(&mut self, at: u64, instance: InstanceId) {
+        self.record(at, What::Renewed(instance));
     }
 
     /// A failover is about to replace history. Add what it lost with [`History::lose`].

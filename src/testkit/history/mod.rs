@@ -60,7 +60,7 @@ mod violation;
 
 pub use check::check;
 pub use log::{History, Replacement};
-pub use op::{Ask, Call, KeyId, Op, OpId, Outcome, Seen, SessionId, Stamp};
+pub use op::{Ask, Call, InstanceId, KeyId, Op, OpId, Outcome, Seen, SessionId, Stamp};
 pub use recorder::Recorder;
 pub use verdict::{Limits, Liveness, Tally, Verdict};
 pub use violation::{Kind, Violation};

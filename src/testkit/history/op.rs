@@ -23,6 +23,11 @@ id!(
     "session "
 );
 id!(
+    /// One instance of the system, which answers reads and is told what was retracted.
+    InstanceId,
+    "instance "
+);
+id!(
     /// A row, as the cache is asked for it.
     KeyId,
     "key "
@@ -59,6 +64,8 @@ pub struct Ask {
     pub within: Option<u64>,
     /// Reflect every write told to anybody.
     pub latest: bool,
+    /// Reflect every write that was retracted at this instance, which is asked.
+    pub at: Option<InstanceId>,
 }
 
 impl Ask {
@@ -84,6 +91,13 @@ impl Ask {
     #[must_use]
     pub fn latest() -> Self {
         Self { latest: true, ..Self::default() }
+    }
+
+    /// Asks this instance, which must reflect what it was told is retracted.
+    #[must_use]
+    pub fn at(mut self, instance: InstanceId) -> Self {
+        self.at = Some(instance);
+        self
     }
 
     /// Asks for monotonic reads as well.

@@ -6,7 +6,7 @@ use super::fates::Fates;
 use super::findings::Findings;
 use super::log::{Event, History, What};
 use super::needs::{Need, Needs};
-use super::op::{Ask, Call, KeyId, Op, OpId, Outcome, Seen};
+use super::op::{Ask, Call, InstanceId, KeyId, Op, OpId, Outcome, Seen};
 use super::positions::Positions;
 use super::sessions::{Sessions, Standing};
 use super::told::ToldBefore;
@@ -24,6 +24,8 @@ pub(super) struct Walk<'a, 'f> {
     sessions: Sessions,
     /// By row, what has been told to anybody.
     told: BTreeMap<KeyId, Needs>,
+    /// By instance and row, what was retracted there since it was renewed last.
+    retracted: BTreeMap<(InstanceId, KeyId), Needs>,
     /// What the operations under way must reflect.
     owed: BTreeMap<OpId, Owed>,
 }
@@ -33,6 +35,7 @@ struct Owed {
     own: Needs,
     seen: Needs,
     told: Needs,
+    retracted: Needs,
 }
 
 /// A promise that an answer does not keep, and the write that shows it.
@@ -53,6 +56,7 @@ impl<'a, 'f> Walk<'a, 'f> {
             positions: Positions::of(history, fates),
             sessions: Sessions::default(),
             told: BTreeMap::new(),
+            retracted: BTreeMap::new(),
             owed: BTreeMap::new(),
             history,
             fates,
@@ -76,7 +80,27 @@ impl<'a, 'f> Walk<'a, 'f> {
                 let any = self.sessions.report(self.fates, session, index);
                 self.tally.needless_loss_reports += u64::from(!any);
             }
+            What::Retracted { at, write } => self.retract(index, at, write),
+            What::Renewed(instance) => self.renew(instance),
             What::Replaced(_) => {}
+        }
+    }
+
+    fn retract(&mut self, index: usize, at: InstanceId, write: OpId) {
+        // What nobody knows to have happened cannot be missed.
+        if let Some(op) = self.history.op(write).filter(|op| self.fates.version(op.id).is_some()) {
+            self.retracted.entry((at, op.key)).or_default().raise(self.fates, Need { write, since: index });
+        }
+    }
+
+    fn renew(&mut self, instance: InstanceId) {
+        self.retracted.retain(|(at, _), _| *at != instance);
+        for (&op, owed) in &mut self.owed {
+            if let Some(Call::Read(Ask { at: Some(at), .. })) = self.history.op(op).map(|op| op.call)
+                && at == instance
+            {
+                owed.retracted = Needs::default();
+            }
         }
     }
 
@@ -88,6 +112,10 @@ impl<'a, 'f> Walk<'a, 'f> {
             own: self.sessions.own(op.session, op.key),
             seen: self.sessions.seen(op.session, op.key),
             told: self.told.get(&op.key).cloned().unwrap_or_default(),
+            retracted: match op.call {
+                Call::Read(Ask { at: Some(at), .. }) => self.retracted.get(&(at, op.key)).cloned().unwrap_or_default(),
+                _ => Needs::default(),
+            },
         };
         self.owed.insert(op.id, owed);
     }
@@ -136,7 +164,8 @@ impl<'a, 'f> Walk<'a, 'f> {
         }
         self.position(read, seen);
         // What was shown as perhaps too old, or to a read that asked for nothing, is outside the promise of monotonic reads.
-        if let Some(write) = seen.write.filter(|_| !seen.labelled_stale && ask != Ask::none()) {
+        let promised = Ask { at: None, ..ask } != Ask::none();
+        if let Some(write) = seen.write.filter(|_| !seen.labelled_stale && promised) {
             self.sessions.saw(self.fates, read.session, read.key, Need { write, since: index });
         }
     }
@@ -160,6 +189,8 @@ impl<'a, 'f> Walk<'a, 'f> {
             let missed = self.unreflected(index, seen.write, &old);
             broken.extend(missed.map(|need| Broken { kind: Kind::BoundedStaleness, need }));
         }
+        let missed = self.unreflected(index, seen.write, &owed.retracted);
+        broken.extend(missed.map(|need| Broken { kind: Kind::Retraction, need }));
         if ask.latest {
             let missed = self.unreflected(index, seen.write, &owed.told);
             broken.extend(missed.map(|need| Broken { kind: Kind::Latest, need }));

@@ -19,6 +19,8 @@ pub enum Kind {
     BoundedStaleness,
     /// A read missed a write told before it began.
     Latest,
+    /// A read missed a write that had been retracted at the instance that was asked.
+    Retraction,
     /// A value that names no write, or names none where there must be one.
     NeverWritten,
     /// A value of a write that was rolled back.
@@ -79,6 +81,7 @@ impl fmt::Display for Kind {
             Self::MonotonicReads => "Monotonic reads: the answer reflects less than an earlier one",
             Self::BoundedStaleness => "Bounded staleness: the answer misses a write older than the bound",
             Self::Latest => "Latest: the answer misses a write told before the read began",
+            Self::Retraction => "Retraction: the answer misses a write that was retracted at the instance",
             Self::NeverWritten => "Never written: no write can have made this value",
             Self::RolledBack => "Rolled back: the value comes from a write that never happened",
             Self::WrongRow => "Wrong row: the value belongs to another key",
@@ -108,6 +111,9 @@ impl fmt::Display for Op {
                         write!(f, "{} {name}", if asked { " and" } else { "" })?;
                         asked = true;
                     }
+                }
+                if let Some(instance) = ask.at {
+                    write!(f, " (of {instance})")?;
                 }
                 match ask.within {
                     Some(bound) => write!(f, "{} at most {bound} us stale", if asked { " and" } else { "" })?,

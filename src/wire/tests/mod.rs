@@ -4,6 +4,7 @@ mod hostile;
 
 use super::text::{BYTES_MAX, BYTES_MAX_ONE, TEXT_BYTES_MAX_ONE};
 use super::*;
+use crate::history::Branch;
 use crate::token::{Part, Shard};
 use crate::{History, Lsn, Position, Timeline, Token};
 use proptest::prelude::*;
@@ -39,7 +40,10 @@ pub(super) fn now() -> Context<'static> {
 
 /// A token of `clusters`, each with one position per timeline.
 pub(super) fn token(clusters: &[(u64, &[(u32, u64)])]) -> Token {
-    let part = |&(timeline, lsn): &(u32, u64)| Part { position: Position::new(timeline, Lsn::new(lsn)), generation: 0 };
+    let part = |&(timeline, lsn): &(u32, u64)| Part {
+        position: Position::new(timeline, Lsn::new(lsn)),
+        branch: Branch::default(),
+    };
     let shard = |&(system_identifier, parts): &(u64, &[(u32, u64)])| Shard {
         system_identifier,
         parts: parts.iter().map(part).collect(),
@@ -122,7 +126,10 @@ fn a_token_ends_with_its_life_and_a_clock_that_was_ahead_gives_it_no_more() {
 fn the_texts_stay_within_their_limits() {
     let worst = |clusters: u64, parts: u32| {
         let parts: Vec<_> = (0..parts)
-            .map(|n| Part { position: Position::new(u32::MAX - 9 + n, Lsn::MAX), generation: u64::MAX })
+            .map(|n| Part {
+                position: Position::new(u32::MAX - 9 + n, Lsn::MAX),
+                branch: Branch::from_number(u64::MAX),
+            })
             .collect();
         let shard = |n| Shard { system_identifier: u64::MAX - 20 + n, parts: parts.clone(), forgotten: false };
         Token::from_shards((0..clusters).map(shard).collect(), true, true)
@@ -259,9 +266,12 @@ pub(super) fn tokens() -> impl Strategy<Value = Token> {
             .map(|(system_identifier, parts, forgotten)| {
                 let mut parts: Vec<Part> = parts
                     .into_iter()
-                    .map(|(timeline, generation, lsn, high)| {
+                    .map(|(timeline, branch, lsn, high)| {
                         let timeline = Timeline(if high { u32::MAX - timeline } else { timeline });
-                        Part { position: Position { timeline, lsn: Lsn::new(lsn) }, generation }
+                        Part {
+                            position: Position { timeline, lsn: Lsn::new(lsn) },
+                            branch: Branch::from_number(branch),
+                        }
                     })
                     .collect();
                 parts.sort_by_key(Part::order);

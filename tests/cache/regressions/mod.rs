@@ -1,5 +1,6 @@
 //! Schedules that broke a promise, a bound or a deadline once. Each stays here.
 
+mod forks;
 mod histories;
 mod readers;
 mod stores;

@@ -1,0 +1,88 @@
+//! Takes each rule of the protocol away, and shows that somebody notices.
+
+use crate::run::run;
+use highwater::rules::{Rule, without};
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// How long one mutant may live, where all are to be found.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How many seeds each gets in a plain run of the tests, and how many of the mutants must be found by then.
+const SEEDS: u64 = 12;
+const FOUND_MIN: usize = 12;
+
+/// Rules whose loss breaks no promise that a schedule in memory can show, and the tests that notice it.
+const ELSEWHERE: &[(Rule, &str)] = &[];
+
+/// Where the table stands, from the line before it to the one behind.
+const PAGE: &str = "docs/testing.md";
+const BEGIN: &str = "<!-- mutants -->\n";
+const END: &str = "<!-- end of mutants -->\n";
+
+struct Found {
+    seed: u64,
+    how: String,
+    time: Duration,
+}
+
+/// The processor's time, so that a busy machine changes nothing.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+/// Looks for a schedule that fails without the rule, and holds with it.
+fn hunt(rule: Rule, seeds: u64, time: Duration) -> Option<Found> {
+    let began = now();
+    let plans = crate::failed_once().chain((0..seeds).map(crate::plan));
+    for plan in plans.take_while(|_| now() - began < time) {
+        let report = without(Some(rule), || run(&plan));
+        if !report.is_ok() && run(&plan).is_ok() {
+            let how = report.kind().map_or_else(|| "state at the end".to_owned(), |kind| format!("{kind:?}"));
+            return Some(Found { seed: plan.seed, how, time: now() - began });
+        }
+    }
+    None
+}
+
+/// With `HIGHWATER_MUTANTS=1` every mutant must be found within a minute, and the table of the docs is written anew; its
+/// value may also name some, with commas, to look at these alone.
+#[test]
+fn every_rule_is_missed() {
+    let wanted = std::env::var("HIGHWATER_MUTANTS").unwrap_or_default();
+    let (all, thorough) = (wanted == "1" || wanted.is_empty(), !wanted.is_empty());
+    let named = |rule: &&Rule| all || wanted.split(',').any(|name| name == format!("{rule:?}"));
+    let (seeds, time) = if thorough { (u64::MAX, TIME_MAX) } else { (SEEDS, TIME_MAX) };
+    let mut table =
+        String::from("| without the rule | what is wrong then | found by | how | in |\n|---|---|---|---|---|\n");
+    let (mut found, mut missed) = (0, Vec::new());
+    for &rule in Rule::ALL.iter().filter(named) {
+        let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == rule).map(|(_, test)| *test);
+        let line = match (elsewhere, hunt(rule, if elsewhere.is_some() { 0 } else { seeds }, time)) {
+            (Some(test), _) => format!("| `{rule:?}` | {} | `{test}` | | |", rule.without()),
+            (None, Some(Found { seed, how, time })) => {
+                found += 1;
+                format!("| `{rule:?}` | {} | seed {seed} | {how} | {:.1} s |", rule.without(), time.as_secs_f64())
+            }
+            (None, None) => {
+                missed.push(rule);
+                format!("| `{rule:?}` | {} | NOBODY | | |", rule.without())
+            }
+        };
+        println!("{line}");
+        let _ = writeln!(table, "{line}");
+    }
+    if !thorough {
+        assert!(found >= FOUND_MIN, "only {found} mutants were found by {SEEDS} seeds");
+        return;
+    }
+    assert!(missed.is_empty(), "nobody noticed that these rules were broken: {missed:?}");
+    if all {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (head, rest) = page.split_once(BEGIN).unwrap();
+        let (_, tail) = rest.split_once(END).unwrap();
+        std::fs::write(PAGE, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
+    }
+}
