@@ -253,9 +253,7 @@ impl<S: Source> Fleet<S> {
             (Err(error), Err(_)) => Err(Attempt::Loader(error)),
             (Ok(_), Err(fault)) => Err(Attempt::Fault(fault)),
             // Before the loader's error: on a server that is behind, a row that it does not find may well be there.
-            (_, Ok(stamp)) if stamp.timeline > need.timeline => {
-                Err(Attempt::HistoryMoved)
-            }
+            (_, Ok(stamp)) if stamp.timeline > need.timeline => Err(Attempt::HistoryMoved),
             (_, Ok(stamp)) if !reaches(&stamp, need, primary) => Err(Attempt::Short(stamp)),
             (Err(error), Ok(_)) => Err(Attempt::Loader(error)),
             (Ok(value), Ok(stamp)) => {
@@ -305,7 +303,7 @@ impl<S: Source> Fleet<S> {
 pub(crate) fn reaches(stamp: &Stamp, need: &Need, asked_primary: bool) -> bool {
     let on_primary = stamp.origin == Origin::Primary;
     // A replica that was promoted meanwhile may not show yet what a standby has shown: nobody waited for it.
-    let promoted = on_primary && need.floor.seen_on_standby.is_some() && holds(Rule::PromotedIsNoStandby);
+    let promoted = on_primary && need.floor.seen_on_standby.is_some();
     let by_tag = (stamp.tag >= need.tag() || !holds(Rule::ReplicaReaches)) && !promoted;
     let on_timeline = stamp.timeline == need.timeline || !holds(Rule::AnswerOnTimeline);
     on_timeline && (asked_primary && on_primary || by_tag)

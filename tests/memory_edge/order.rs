@@ -2,7 +2,7 @@
 //! below the tag is in the data, and everything in the data is at or below the upper bound.
 
 use crate::support::*;
-use highwater::memory::{Cluster, Fate, Network};
+use highwater::memory::{Cluster, Fate, Network, Step};
 use highwater::source::{Committed, FaultKind, Lease as _, Source as _, Transaction as _};
 use highwater::{Lsn, Origin, Position, Stamp};
 use std::sync::{Arc, Mutex};
@@ -121,4 +121,27 @@ async fn without_the_strict_comparison_the_same_runs_show_stale_data() {
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_is_the_same_run() {
     assert_eq!(format!("{:?}", run(7).await), format!("{:?}", run(7).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_moves_to_another_timeline_while_it_is_asked_is_not_counted_on_the_old_one() {
+    let cluster = Cluster::new(2);
+    cluster.put("t", 1, 1_u64);
+    let moves = Arc::new(Mutex::new(false));
+    let (servers, due) = (cluster.clone(), moves.clone());
+    // With the answer to the first question, whichever it is.
+    let source = cluster.source_over(Network::new(move |node, step| {
+        if node == 1 && step == Step::Answer && std::mem::take(&mut *due.lock().unwrap()) {
+            servers.kill(0);
+            servers.promote(2);
+            servers.follow(1, 2);
+            servers.put("t", 1, 2_u64);
+        }
+        Fate::Pass(Duration::ZERO)
+    }));
+    let end = cluster.token(0).unwrap();
+    *moves.lock().unwrap() = true;
+    let (value, stamp) = on_standby(&source, 1).await;
+    assert_eq!(value, Some(2));
+    assert!(stamp.timeline != end.timeline || stamp.tag <= end.lsn, "beyond the end of timeline 1: {stamp:?}");
 }

@@ -14,7 +14,19 @@ const SEEDS: u64 = 12;
 const FOUND_MIN: usize = 12;
 
 /// Rules whose loss breaks no promise that a schedule in memory can show, and the tests that notice it.
-const ELSEWHERE: &[(Rule, &str)] = &[];
+const ELSEWHERE: &[(Rule, &str)] = &[
+    (
+        Rule::TimelineAfterPosition,
+        "memory_edge order::a_standby_that_moves_to_another_timeline_while_it_is_asked_is_not_counted_on_the_old_one",
+    ),
+    (Rule::PositionsAreNormal, "memory_edge primary::a_token_at_a_page_end_stands_before_the_header"),
+    (Rule::FillCoversAllSeen, "cache regressions::readers::monotonic_over_concurrent_reads"),
+    (Rule::SilenceIsNoAnswer, "cache regressions::readers::a_position_that_was_not_told_in_time_clamps_nothing"),
+    (Rule::UnknownPins, "cache writing::an_unknown_outcome_is_told_and_resolved"),
+    (Rule::AnswersOvertake, "epoch::tests::a_slow_answer_is_not_a_history_that_went_back"),
+    (Rule::ClampSparesNews, "epoch::tests::a_retraction_made_while_the_answer_after_a_crash_travelled_stands"),
+    (Rule::ClampIsOfMoment, "cache regressions::histories::a_clamp_never_lowers_a_session_below_its_own_write"),
+];
 
 /// Where the table stands, from the line before it to the one behind.
 const PAGE: &str = "docs/testing.md";

@@ -2,6 +2,7 @@
 
 use super::super::{Fault, FaultKind};
 use super::sqlstate::{self, Author};
+use crate::rules::{Rule, holds};
 use crate::{Lsn, Origin, Timeline, WalLayout};
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Error, Row};
@@ -193,7 +194,9 @@ pub(super) fn on_primary(node: &str, reading: Reading, layout: WalLayout) -> Res
     let timeline = reading
         .timeline
         .ok_or_else(|| Fault::new(FaultKind::Unproven, node, "the primary did not tell its timeline"))?;
-    Ok(Place { timeline, tag: layout.normalize(reading.lsn).just_below(), origin: Origin::Primary })
+    let end = layout.normalize(reading.lsn);
+    let tag = if holds(Rule::TagIsStrict) { end.just_below() } else { end };
+    Ok(Place { timeline, tag, origin: Origin::Primary })
 }
 
 /// The position that a standby's reading proves, given what it told *afterwards* about its WAL receiver.

@@ -7,6 +7,7 @@ use super::node::Node;
 use super::sqlstate::{self, Author};
 use super::standing;
 use super::writer::{Number, Writer, xid};
+use crate::rules::{Rule, holds};
 use crate::{Position, Timeline};
 use futures_util::future::{join, join3};
 use std::sync::Arc;
@@ -235,7 +236,8 @@ fn log_end(node: &Node, held: &Held, row: &Row) -> Result<Position, Fault> {
     }
     let timeline = standing::timeline(row, 1).map_err(fault)?;
     let timeline = timeline.ok_or_else(|| node.fault(FaultKind::Unproven, "the primary did not tell its timeline"))?;
-    let lsn = held.layout.normalize(standing::lsn(row, 0).map_err(fault)?);
+    let end = standing::lsn(row, 0).map_err(fault)?;
+    let lsn = if holds(Rule::PositionsAreNormal) { held.layout.normalize(end) } else { end };
     Ok(Position { timeline, lsn })
 }
 

@@ -229,3 +229,26 @@ async fn a_replica_behind_the_retraction_of_a_group_answers_neither_one_nor_many
     let one = users.get(&anybody, &1).await.unwrap();
     assert_eq!(one.value.as_deref().map(String::as_str), Some("blue/grace"), "{one:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_was_not_told_in_time_clamps_nothing() {
+    let cluster = cluster(0);
+    let settings = Settings { probe_interval: Duration::from_secs(60), ..Settings::default() };
+    let store = Highwater::over(cluster.source()).settings(settings).start().await.unwrap();
+    let users = store.cache("users", Users::default()).build().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    cluster.put("users", 2, "moves the log past what is known of it".to_owned());
+    assert_eq!(text(&users.get(&Session::new(), &1).await.unwrap()), Some("ada"));
+    // Another instance writes, and this one is handed the token while the primary does not answer.
+    let other = Highwater::over(cluster.source()).start().await.unwrap();
+    let session = Session::new();
+    let tx = other.begin(&session).await.unwrap();
+    tx.put("users", 1, "mine".to_owned()).await.unwrap();
+    tx.commit().await.unwrap();
+    let session = Session::from_token(session.token());
+    cluster.freeze(0, true);
+    let soon = ReadOptions { deadline: Some(Instant::now() + Duration::from_millis(50)), ..ReadOptions::default() };
+    assert!(users.get_with(&session, &1, &soon).await.is_err());
+    cluster.freeze(0, false);
+    assert_eq!(text(&users.get(&session, &1).await.unwrap()), Some("mine"));
+}
