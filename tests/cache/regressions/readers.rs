@@ -229,3 +229,23 @@ async fn a_replica_behind_the_retraction_of_a_group_answers_neither_one_nor_many
     let one = users.get(&anybody, &1).await.unwrap();
     assert_eq!(one.value.as_deref().map(String::as_str), Some("blue/grace"), "{one:?}");
 }
+
+/// Fills were numbered by each store for itself, so that what another instance held passed for what the session had seen.
+#[tokio::test(start_paused = true)]
+async fn what_a_session_saw_on_one_instance_is_not_what_another_filled() {
+    let cluster = cluster(0);
+    let (ours, ours_users) = instance(&cluster, None, 1_700_000_000_000).await;
+    let (_theirs, their_users) = instance(&cluster, None, 1_700_000_000_000).await;
+    assert_eq!(text(&their_users.get(&Session::monotonic(), &1).await.unwrap()), Some("ada"));
+    let mut tx = ours.begin(&Session::new()).await.unwrap();
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.retract(&ours_users, &1);
+    tx.commit().await.unwrap();
+    let session = Session::monotonic();
+    assert_eq!(text(&ours_users.get(&session, &1).await.unwrap()), Some("grace"));
+    assert_eq!(
+        text(&their_users.get(&session, &1).await.unwrap()),
+        Some("grace"),
+        "nothing tells them, but the session"
+    );
+}
