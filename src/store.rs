@@ -31,11 +31,14 @@ pub(crate) struct Store<S> {
     pub(crate) counters: Arc<StoreCounters>,
     tasks: Tasks,
     loading: AtomicUsize,
-    fills: AtomicU64,
     /// The longest life that any cache gives: how long a retraction must be remembered for.
     life_max_ms: AtomicU64,
     chance: Mutex<StdRng>,
 }
+
+/// Numbers the fills of the process and not of one store: a session may be used with several, and knows what it saw by
+/// this number alone.
+static FILLS: AtomicU64 = AtomicU64::new(0);
 
 /// How many offers to the shared tier may be under way.
 const OFFERS_MAX: usize = 256;
@@ -62,7 +65,6 @@ impl<S: Source> Store<S> {
             bus,
             tasks,
             loading: AtomicUsize::new(0),
-            fills: AtomicU64::new(0),
             life_max_ms: AtomicU64::new(0),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
         }
@@ -133,7 +135,7 @@ impl<S: Source> Store<S> {
 
     /// A number that no other fill of this process has.
     pub(crate) fn next_fill(&self) -> u64 {
-        self.fills.fetch_add(1, Ordering::Relaxed)
+        FILLS.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn jitter(&self, life: Duration) -> Duration {

@@ -252,3 +252,23 @@ async fn a_position_that_was_not_told_in_time_clamps_nothing() {
     cluster.freeze(0, false);
     assert_eq!(text(&users.get(&session, &1).await.unwrap()), Some("mine"));
 }
+
+/// Fills were numbered by each store for itself, so that what another instance held passed for what the session had seen.
+#[tokio::test(start_paused = true)]
+async fn what_a_session_saw_on_one_instance_is_not_what_another_filled() {
+    let cluster = cluster(0);
+    let (ours, ours_users) = instance(&cluster, None, 1_700_000_000_000).await;
+    let (_theirs, their_users) = instance(&cluster, None, 1_700_000_000_000).await;
+    assert_eq!(text(&their_users.get(&Session::monotonic(), &1).await.unwrap()), Some("ada"));
+    let mut tx = ours.begin(&Session::new()).await.unwrap();
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.retract(&ours_users, &1);
+    tx.commit().await.unwrap();
+    let session = Session::monotonic();
+    assert_eq!(text(&ours_users.get(&session, &1).await.unwrap()), Some("grace"));
+    assert_eq!(
+        text(&their_users.get(&session, &1).await.unwrap()),
+        Some("grace"),
+        "nothing tells them, but the session"
+    );
+}
