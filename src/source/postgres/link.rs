@@ -64,6 +64,7 @@ impl Own {
         match self {
             Self::Position if pooled => standing::POSITION_AND_RUN,
             Self::Position => standing::POSITION,
+            Self::LogEnd if pooled => standing::LOG_END_AND_CLUSTER,
             Self::LogEnd => standing::LOG_END,
             Self::Upper => standing::UPPER,
             Self::Xid => "select pg_current_xact_id_if_assigned()::text",

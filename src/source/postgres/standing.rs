@@ -50,6 +50,18 @@ macro_rules! from_position {
     };
 }
 
+macro_rules! log_end_columns {
+    () => {
+        "select lsn, substr(pg_walfile_name(lsn), 1, 8)"
+    };
+}
+
+macro_rules! from_log {
+    () => {
+        " from (select pg_current_wal_insert_lsn() as lsn offset 0) as log"
+    };
+}
+
 pub(super) const POSITION: &str = concat!(position_columns!(), from_position!());
 pub(super) const POSITION_AND_RUN: &str = concat!(position_columns!(), ", ", run_columns!(), from_position!());
 
@@ -76,9 +88,11 @@ pub(super) const RUN: &str = concat!(
 ///
 /// The insert position, because flush and write may lie below a commit made with `synchronous_commit = off`. It fails
 /// with 55000 on a standby.
-pub(super) const LOG_END: &str = "select lsn, substr(pg_walfile_name(lsn), 1, 8), \
-    (pg_control_system()).system_identifier \
-    from (select pg_current_wal_insert_lsn() as lsn offset 0) as log";
+pub(super) const LOG_END: &str = concat!(log_end_columns!(), from_log!());
+
+/// The same and whose log it is, for connections that may lead anywhere: reading the control file takes 8 us and more.
+pub(super) const LOG_END_AND_CLUSTER: &str =
+    concat!(log_end_columns!(), ", (pg_control_system()).system_identifier", from_log!());
 
 /// At or above everything that statements before this one saw.
 ///

@@ -230,9 +230,11 @@ fn token(node: &Node, held: &Held, row: &Row, begun: Timeline) -> Result<Positio
 /// The end of the log in an answer to [`Own::LogEnd`].
 fn log_end(node: &Node, held: &Held, row: &Row) -> Result<Position, Fault> {
     let fault = |error| node.own_fault("reading the end of the log", error);
-    let identifier: i64 = row.try_get(2).map_err(fault)?;
-    if identifier.cast_unsigned() != held.run.system_identifier {
-        return Err(node.fault(FaultKind::Foreign, "the pooler led to a server of another cluster"));
+    if held.is_pooled() {
+        let identifier: i64 = row.try_get(2).map_err(fault)?;
+        if identifier.cast_unsigned() != held.run.system_identifier {
+            return Err(node.fault(FaultKind::Foreign, "the pooler led to a server of another cluster"));
+        }
     }
     let timeline = standing::timeline(row, 1).map_err(fault)?;
     let timeline = timeline.ok_or_else(|| node.fault(FaultKind::Unproven, "the primary did not tell its timeline"))?;
