@@ -64,7 +64,7 @@ macro_rules! options {
 
 options! {
     /// The storm lasts for at least so many operations and so long.
-    operations: [300, 300, 300, 300, 600],
+    operations: [300, 300, 300, 300, 400],
     storm_ms: [300, 800, 2_000],
     /// Whether all is mended in the end, and everybody must be answered.
     healed: [0, 0, 1],
