@@ -23,8 +23,8 @@ const ELSEWHERE: &[(Rule, &str)] = &[
     (Rule::FillCoversAllSeen, "cache regressions::readers::monotonic_over_concurrent_reads"),
     (Rule::SilenceIsNoAnswer, "cache regressions::readers::a_position_that_was_not_told_in_time_clamps_nothing"),
     (Rule::UnknownPins, "cache writing::an_unknown_outcome_is_told_and_resolved"),
-    (Rule::AnswersOvertake, "epoch::tests::a_slow_answer_is_not_a_history_that_went_back"),
-    (Rule::ClampSparesNews, "epoch::tests::a_retraction_made_while_the_answer_after_a_crash_travelled_stands"),
+    (Rule::AnswersOvertake, "lib epoch::tests::a_slow_answer_is_not_a_history_that_went_back"),
+    (Rule::ClampSparesNews, "lib epoch::tests::a_retraction_made_while_the_answer_after_a_crash_travelled_stands"),
     (Rule::ClampIsOfMoment, "cache regressions::histories::a_clamp_never_lowers_a_session_below_its_own_write"),
 ];
 
