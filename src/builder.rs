@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::tier::SharedTier;
 use crate::tier::shared::DynSharedTier;
+use crate::write::retract_abandoned;
 use crate::{Error, Highwater, History, Lsn, Settings};
 use futures_util::future::BoxFuture;
 use rand::rngs::{StdRng, SysRng};
@@ -19,6 +20,7 @@ use rand::{RngExt, SeedableRng, TryRng};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Puts a store together from its edges; begun by [`Highwater::over`]. For PostgreSQL and Redis by URL there is
@@ -44,9 +46,13 @@ struct BusParts<S> {
     announcer: Arc<Announcer>,
     bus: Arc<Bus<S>>,
     listen: BoxFuture<'static, ()>,
+    abandoned: mpsc::Receiver<Vec<u8>>,
 }
 
 type JoinBus<S> = Box<dyn FnOnce(&Arc<Fleet<S>>, u64) -> BusParts<S> + Send>;
+
+/// How many announcements that were given up wait to be retracted; more than that end with their entries' lives.
+const ABANDONED_MAX: usize = 64;
 
 /// How long the servers are asked for a primary when a store starts.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
@@ -83,18 +89,22 @@ impl<S: Source> StoreBuilder<S> {
             let ledger = Arc::new(ledger);
             let (epochs, counters) = (Arc::clone(&fleet.epochs), Arc::clone(&fleet.counters));
             let deferred_max = fleet.settings.retry_queue_max;
-            let announcer = Arc::new(Announcer::new(Arc::clone(&ledger), epochs, counters, deferred_max));
-            let bus = Arc::new(Bus::new(Arc::clone(fleet)));
-            let (listening, finding) = (Arc::clone(&bus), Arc::clone(&bus));
-            let mut chance = StdRng::seed_from_u64(seed);
+            let (give_up, abandoned) = mpsc::channel(ABANDONED_MAX);
+            let announcer =
+                Arc::new(Announcer::new(Arc::clone(&ledger), epochs, counters, deferred_max, give_up.clone()));
+            let bus = Arc::new(Bus::new(Arc::clone(fleet), give_up));
+            let (listening, finding, pushing) = (Arc::clone(&bus), Arc::clone(&bus), Arc::clone(&bus));
+            let (pushed, mut chance) = (Arc::clone(&ledger), StdRng::seed_from_u64(seed));
+            let mut more = StdRng::seed_from_u64(chance.random());
             let listen = Box::pin(async move {
                 tokio::select! {
                     biased;
                     () = listening.listen(ledger, move || chance.random()) => {}
                     () = finding.find_starts() => {}
+                    () = pushing.push(pushed, move || more.random()) => {}
                 }
             });
-            BusParts { announcer, bus, listen }
+            BusParts { announcer, bus, listen, abandoned }
         }));
         self
     }
@@ -142,14 +152,15 @@ impl<S: Source> StoreBuilder<S> {
         let clock = Clock::start(world.unix_ms);
         let fleet = Arc::new(Fleet::new(source, epochs, clock, settings, counters, tasks.closing()));
         let parts = join_bus.map(|join| join(&fleet, chance.random()));
-        let (announcer, bus, listen) = match parts {
-            Some(parts) => (Some(parts.announcer), Some(parts.bus), Some(parts.listen)),
+        let (announcer, bus, tasks_of_bus) = match parts {
+            Some(parts) => (Some(parts.announcer), Some(parts.bus), Some((parts.listen, parts.abandoned))),
             None => (None, None, None),
         };
         let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random()));
         store.run();
-        if let Some(listen) = listen {
+        if let Some((listen, abandoned)) = tasks_of_bus {
             store.run_forever(listen);
+            store.run_forever(retract_abandoned(Arc::clone(&store), abandoned));
         }
         store.fleet.ask_all(Instant::now() + START_TIME_MAX).await;
         Ok(Highwater(store))

@@ -1,5 +1,6 @@
 //! A cached value with the proof of how new it is, and the Answer and Admit rules.
 
+use crate::lineage::Vouched;
 use crate::rules::{Rule, holds};
 use crate::{Lsn, Timeline};
 use std::sync::Arc;
@@ -129,8 +130,10 @@ impl Life {
 /// The least that one read accepts, resolved to the current history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub(crate) struct Floor {
-    /// From the session's token: met by a tag at or above it.
+    /// From the session's token: met by whatever reaches it.
     pub(crate) tag: Lsn,
+    /// What a log vouches for; the rest of it must be met by the tag itself.
+    pub(crate) vouched: Option<Vouched>,
     /// What a monotonic session saw on the primary: met by a tag at or above it.
     pub(crate) seen_on_primary: Option<Lsn>,
     /// What a monotonic session saw on a standby: met only by what was filled on a standby at or above it.
@@ -164,11 +167,13 @@ pub(crate) enum Short {
 impl Floor {
     /// The Answer rule, but for retractions, which are the epoch's: whether a value with this stamp reaches the floor.
     ///
-    /// `reach` is the tag: only a log known to be complete could extend it. `sent_ms` is when this process sent the
-    /// statement, if it did.
-    pub(crate) fn is_met_by(&self, stamp: &Stamp, sent_ms: Option<u64>) -> Result<(), Short> {
+    /// `reach` is the position up to which it is known to be what it was: the tag, or the watermark where that may extend
+    /// it. Only tokens are judged by it: what others wrote without the library is in no log. `sent_ms` is when this
+    /// process sent the statement, if it did.
+    pub(crate) fn is_met_by(&self, stamp: &Stamp, reach: Lsn, sent_ms: Option<u64>) -> Result<(), Short> {
         let latest = self.latest && holds(Rule::LatestAsksPrimary);
-        if latest || stamp.tag < self.tag && holds(Rule::TagReachesToken) {
+        let pinned = stamp.tag < Vouched::pin(self.vouched, self.tag) && holds(Rule::PinAsksTag);
+        if latest || (pinned || reach < self.tag) && holds(Rule::TagReachesToken) {
             return Err(Short::BelowFloor);
         }
         if let Some(bound) = self.bound {
@@ -207,10 +212,17 @@ impl Floor {
         Self { seen_on_primary: None, seen_on_standby: None, ..self }
     }
 
-    /// The least floor that is above both.
+    /// The least floor that is above both. Where two logs vouch for parts of it, none does for the whole.
     pub(crate) fn join(self, other: Self) -> Self {
+        let tag = self.tag.max(other.tag);
+        let pin = Vouched::pin(self.vouched, self.tag).max(Vouched::pin(other.vouched, other.tag));
+        let lineage = match (self.vouched, other.vouched) {
+            (Some(ours), Some(theirs)) if ours.lineage != theirs.lineage => None,
+            (ours, theirs) => ours.or(theirs).map(|vouched| vouched.lineage),
+        };
         Self {
-            tag: self.tag.max(other.tag),
+            tag,
+            vouched: Vouched::below(tag, lineage, pin),
             seen_on_primary: self.seen_on_primary.max(other.seen_on_primary),
             seen_on_standby: self.seen_on_standby.max(other.seen_on_standby),
             bound: match (self.bound, other.bound) {
@@ -239,27 +251,27 @@ mod tests {
     #[test]
     fn a_tag_meets_what_it_reaches() {
         let floor = Floor { tag: Lsn::new(10), ..Floor::default() };
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 10, None), None), Ok(()));
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 9, None), None), Err(Short::BelowFloor));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 10, None), Lsn::new(10), None), Ok(()));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 9, None), Lsn::new(9), None), Err(Short::BelowFloor));
     }
 
     #[test]
     fn a_bound_is_met_by_tag_or_by_a_late_primary_fill() {
         let bound = Some(Bound { tag: Lsn::new(50), since_ms: 1_000 });
         let floor = Floor { bound, ..Floor::default() };
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), None).is_ok());
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), Some(2_000)).is_err(), "a standby may lag for ever");
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Some(1_001)).is_ok());
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Some(1_000)).is_err());
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), None).is_err(), "by somebody else's clock");
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), Lsn::new(50), None).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), Lsn::new(49), Some(2_000)).is_err(), "a standby may lag for ever");
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), Some(1_001)).is_ok());
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), Some(1_000)).is_err());
+        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), None).is_err(), "by somebody else's clock");
     }
 
     #[test]
     fn what_was_seen_on_a_standby_is_met_only_by_standbys() {
         let floor = Floor { seen_on_standby: Some(Lsn::new(14)), monotonic: true, ..Floor::default() };
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), None).is_ok());
-        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), None), Err(Short::NotMonotonic));
-        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), None), Err(Short::NotMonotonic));
+        assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), Lsn::new(14), None).is_ok());
+        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), Lsn::new(15), None), Err(Short::NotMonotonic));
+        assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), Lsn::new(14), None), Err(Short::NotMonotonic));
     }
 
     #[test]

@@ -95,12 +95,12 @@ impl<S: Source> Highwater<S> {
         let names = retraction.into_names()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
         let position = self.0.fleet.primary_position(deadline).await?;
-        session.raise(&self.0.history(), position);
+        session.raise(&self.0.history(), position, None);
         let (tell, told) = oneshot::channel();
         let store = Arc::clone(&self.0);
         self.0.spawn(async move {
             // The caller may have gone away; the write has not.
-            let _ = tell.send(retract(&store, position, names).await);
+            let _ = tell.send(retract(&store, position, names, None).await.taken);
         });
         Ok(Receipt { position, told: told.await.unwrap_or(false) })
     }
@@ -138,8 +138,8 @@ impl<S: Source> Highwater<S> {
     /// How far the nearest replica says it is behind, where none is believed to have reached `token` and one may yet.
     pub(crate) fn replicas_lag(&self, token: &Token) -> Option<std::time::Duration> {
         let history = self.0.history();
-        match token.demand(&history) {
-            Demand { floor, standing: Standing::Floor(_) } => self.0.fleet.replicas_lag(history.timeline(), floor),
+        match token.demand(&history, None) {
+            Demand { floor, standing: Standing::Floor(_), .. } => self.0.fleet.replicas_lag(history.timeline(), floor),
             // It is lost, or cannot be judged here: no replica will change that.
             _ => None,
         }

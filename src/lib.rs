@@ -109,6 +109,7 @@ pub mod http;
 #[doc(hidden)]
 pub mod internals;
 pub mod ledger;
+mod lineage;
 mod lsn;
 pub mod memory;
 mod pilot;

@@ -43,7 +43,11 @@ rules! {
     SightCoversReceived: "what a standby showed is bounded by its replay position",
     // Answer.
     TagReachesToken: "an entry answers whatever its tag",
-    TagIsNeverRaised: "an entry counts as new as the newest retraction that was heard",
+    ReachIsTheWatermark: "an entry counts as new as the newest retraction that was heard",
+    ExtendedFromStart: "the watermark extends entries from before the instance began to hear",
+    PinAsksTag: "the watermark covers what is pinned",
+    ForeignIsPinned: "the watermark of one log covers what another log vouches for",
+    OtherLineageIsPinned: "of two logs that vouch for parts of a token, one is forgotten when they are merged",
     LatestAsksPrimary: "what was read before answers who asks for the latest",
     BoundIsReached: "an entry answers whatever the staleness bound",
     BoundByOwnClock: "another instance's clock and a standby's answer prove a staleness bound",
@@ -93,6 +97,14 @@ rules! {
     GapsAreNoticed: "a gap in what was heard goes unnoticed",
     SilenceIsDeaf: "a subscription counts as heard though no heartbeat comes back",
     HeardFromProof: "all entries count as heard of, however early they were filled",
+    // Announce and settle.
+    AnnouncedFirst: "a write is announced and committed at the same time",
+    WatermarkAwaitsAnnounced: "the watermark passes commits that were announced and may still come",
+    WatermarkIsFlushed: "the watermark rises to the insert position, which a crash takes back",
+    AbandonedIsPinned: "a log vouches for a write whose announcement it had given up",
+    UnannouncedIsPinned: "a log vouches for a write that was never announced",
+    LineageIsOfServer: "a log that another server took over is the same",
+    GapStopsWatermark: "the watermark rises over a gap",
     HearingIsRetried: "a subscription that was refused is not tried again",
 }
 

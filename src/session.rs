@@ -2,6 +2,7 @@
 
 use crate::entry::{Origin, Stamp};
 use crate::history::{Branch, History, Standing};
+use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
@@ -60,6 +61,7 @@ struct Sight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionFloor {
     pub(crate) tag: Lsn,
+    pub(crate) vouched: Option<Vouched>,
     pub(crate) seen_on_primary: Option<Lsn>,
     pub(crate) seen_on_standby: Option<Lsn>,
     /// What had been seen by then.
@@ -113,9 +115,10 @@ impl Session {
         self.update(|state| state.token.merge(token));
     }
 
-    pub(crate) fn raise(&self, history: &History, position: Position) {
+    /// `lineage` is the log that holds the retraction of what was written, where one does.
+    pub(crate) fn raise(&self, history: &History, position: Position, lineage: Option<Lineage>) {
         self.update(|state| {
-            state.token.raise(history, position);
+            state.token.raise(history, position, lineage);
             state.token.fold(history);
         });
     }
@@ -153,7 +156,7 @@ impl Session {
         let cluster = history.system_identifier();
         self.update(|state| {
             if holds(Rule::ResolvedRaises) {
-                state.token.raise(history, position);
+                state.token.raise(history, position, None);
             }
             let sights = state.clusters.entry(cluster).or_default();
             sights.unresolved = sights.unresolved.saturating_sub(1);
@@ -192,12 +195,13 @@ impl Session {
         }
     }
 
-    /// What the session demands in `history`.
-    pub(crate) fn floor(&self, history: &History) -> SessionFloor {
+    /// What the session demands in `history`, of an instance that hears the log of `lineage`.
+    pub(crate) fn floor(&self, history: &History, lineage: Option<Lineage>) -> SessionFloor {
         let state = self.0.state.load();
-        let demand = state.token.demand(history);
+        let demand = state.token.demand(history, lineage);
         let mut floor = SessionFloor {
             tag: demand.floor,
+            vouched: demand.vouched,
             seen_on_primary: None,
             seen_on_standby: None,
             seen: Seen::default(),
@@ -272,9 +276,9 @@ mod tests {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::new();
         let clone = session.clone();
-        clone.raise(&history, Position::new(1, Lsn::new(50)));
+        clone.raise(&history, Position::new(1, Lsn::new(50)), None);
         session.observe(&Token::at(&history, Position::new(1, Lsn::new(20))));
-        assert_eq!(session.floor(&history).tag, Lsn::new(50));
+        assert_eq!(session.floor(&history, None).tag, Lsn::new(50));
     }
 
     #[test]
@@ -282,16 +286,16 @@ mod tests {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::monotonic();
         session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-        let before = session.floor(&history).seen;
+        let before = session.floor(&history, None).seen;
         session.saw(&history, &stamp(Origin::Primary, 15, 20), 2, &before);
-        let floor = session.floor(&history);
+        let floor = session.floor(&history, None);
         assert_eq!((floor.seen_on_primary, floor.seen_on_standby), (Some(Lsn::new(20)), Some(Lsn::new(14))));
         assert_eq!((floor.tag, floor.seen.fill), (Lsn::ZERO, Some(2)));
         session.saw(&history, &stamp(Origin::Primary, 11, 12), 3, &before);
-        assert_eq!(session.floor(&history).seen.fill, None, "it was loaded before the other was seen");
+        assert_eq!(session.floor(&history, None).seen.fill, None, "it was loaded before the other was seen");
         let plain = Session::new();
         plain.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-        assert_eq!(plain.floor(&history).seen_on_standby, None);
+        assert_eq!(plain.floor(&history, None).seen_on_standby, None);
     }
 
     #[test]
@@ -300,9 +304,9 @@ mod tests {
         for timeline in 1..=9 {
             let switch = |from| Switch { from: Timeline(from), at: Lsn::new(100 * u64::from(from)) };
             let history = History::new(7, Timeline(timeline), (1..timeline).map(switch).collect());
-            session.raise(&history, Position::new(timeline, Lsn::new(100 * u64::from(timeline) - 10)));
+            session.raise(&history, Position::new(timeline, Lsn::new(100 * u64::from(timeline) - 10)), None);
             let top = Lsn::new(100 * u64::from(timeline) - 10);
-            let floor = session.floor(&history);
+            let floor = session.floor(&history, None);
             assert_eq!((floor.tag, floor.standing), (top, Standing::Floor(Lsn::ZERO)), "timeline {timeline}");
         }
     }
@@ -313,8 +317,8 @@ mod tests {
         let history = History::new(7, Timeline(1), vec![]);
         let session = Session::monotonic();
         session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-        assert_eq!(session.floor(&promoted).standing, Standing::Lost);
+        assert_eq!(session.floor(&promoted, None).standing, Standing::Lost);
         session.keep_surviving(&promoted);
-        assert!(matches!(session.floor(&promoted).standing, Standing::Floor(_)));
+        assert!(matches!(session.floor(&promoted, None).standing, Standing::Floor(_)));
     }
 }

@@ -106,6 +106,10 @@ counters! {
         rollbacks,
         /// Transactions whose outcome was unknown when their caller was told.
         unknown_outcomes,
+        /// Writes that went ahead without being announced, so that their tokens are pinned.
+        unannounced,
+        /// Announcements that were given up because their writer died or dawdled; what they named was retracted.
+        abandoned,
         /// Retractions that the shared log took.
         retractions_told,
         /// Retractions that the shared log did not take at first; they are told again in the background.

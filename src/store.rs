@@ -143,6 +143,11 @@ impl<S: Source> Store<S> {
         life.mul_f64(1.0 - chance.random::<f64>() * JITTER)
     }
 
+    /// Sixteen bytes that nobody can guess.
+    pub(crate) fn random_id(&self) -> [u8; 16] {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
     pub(crate) fn remember_life(&self, life: Duration) {
         self.life_max_ms.fetch_max(life.as_millis() as u64, Ordering::Relaxed);
     }

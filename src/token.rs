@@ -1,6 +1,7 @@
 //! What a client carries so that it is never served below its own writes.
 
 use crate::history::{Branch, History, Standing};
+use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
 use crate::{Lsn, Position, Timeline};
 
@@ -15,7 +16,8 @@ pub(crate) const CLUSTERS_MAX: usize = 16;
 ///
 /// It holds a part for each cluster that the client wrote to, by system identifier, and in it at most one position a
 /// timeline, because positions of different timelines cannot be merged into one without knowing where one left the
-/// other. Every part is *pinned*: to be covered by an entry's tag alone.
+/// other. What the retraction log of a lineage vouches for may be covered by that log's watermark; everything else is
+/// *pinned*: to be covered by an entry's tag alone.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Token {
     /// Sorted by cluster, at most one each.
@@ -36,34 +38,56 @@ pub(crate) struct Shard {
     pub(crate) forgotten: bool,
 }
 
-/// A position, and the branch of its timeline that it was read in.
+/// A position, the branch of its timeline that it was read in, and how much of it a log vouches for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) position: Position,
     pub(crate) branch: Branch,
+    /// `None` where no log vouches for anything: it is pinned as a whole.
+    pub(crate) vouched: Option<Vouched>,
 }
 
 impl Part {
     pub(crate) fn order(&self) -> (Timeline, Branch) {
         (self.position.timeline, self.branch)
     }
+
+    fn pin(&self) -> Lsn {
+        Vouched::pin(self.vouched, self.position.lsn)
+    }
+
+    fn lineage(&self) -> Option<Lineage> {
+        self.vouched.map(|vouched| vouched.lineage)
+    }
+
+    /// Covers both. Of two lineages the one with the higher position stays, and the other's position is pinned.
+    fn merge(self, other: Self) -> Self {
+        let rank = |part: &Self| (part.position.lsn, part.lineage());
+        let (high, low) = if rank(&self) >= rank(&other) { (self, other) } else { (other, self) };
+        let apart = low.lineage().is_some() && low.lineage() != high.lineage() && holds(Rule::OtherLineageIsPinned);
+        // A pin alone belongs to every lineage.
+        let pinned = high.pin().max(if apart { low.position.lsn } else { low.pin() });
+        Self { vouched: Vouched::below(high.position.lsn, high.lineage(), pinned), ..high }
+    }
 }
 
 /// What a token demands of a read in one history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Demand {
-    /// The least tag that covers it.
+    /// How far an answer must reach.
     pub(crate) floor: Lsn,
+    /// What the log that was asked about vouches for.
+    pub(crate) vouched: Option<Vouched>,
     /// Worst standing of its parts, `Floor` where all are covered by `floor`.
     pub(crate) standing: Standing,
 }
 
 impl Token {
-    /// A token that demands everything up to `position` in `history`.
+    /// A token that demands everything up to `position` in `history`. It is pinned: no log vouches for it.
     #[must_use]
     pub fn at(history: &History, position: Position) -> Self {
         let mut token = Self::default();
-        token.raise(history, position);
+        token.raise(history, position, None);
         token
     }
 
@@ -112,10 +136,12 @@ impl Token {
         }
     }
 
-    /// Raises the token to cover everything up to `position`, which was read in `history`.
-    pub(crate) fn raise(&mut self, history: &History, position: Position) {
+    /// Raises the token to cover everything up to `position`, which was read in `history`. `lineage` is the log that holds
+    /// the retraction of what was written there, where one does.
+    pub(crate) fn raise(&mut self, history: &History, position: Position, lineage: Option<Lineage>) {
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
-            shard.raise(Part { position, branch: history.branch(position.timeline) });
+            let vouched = Vouched::below(position.lsn, lineage, Lsn::ZERO);
+            shard.raise(Part { position, branch: history.branch(position.timeline), vouched });
         }
     }
 
@@ -127,29 +153,46 @@ impl Token {
             return;
         };
         let own = (history.timeline(), history.branch(history.timeline()));
-        let Some(top) = shard.parts.iter().find(|part| part.order() == own).map(|part| part.position.lsn) else {
+        let Some(mut present) = shard.parts.iter().find(|part| part.order() == own).copied() else {
             return;
         };
-        let covered = |part: &Part| {
+        shard.parts.retain(|part| {
             let standing = history.standing_in(part.position, part.branch);
-            part.order() != own && matches!(standing, Standing::Floor(lsn) if lsn <= top)
-        };
-        shard.parts.retain(|part| !covered(part));
+            match standing {
+                Standing::Floor(lsn) if part.order() != own && lsn <= present.position.lsn => {
+                    // No log of this timeline vouches for it.
+                    let pinned = present.pin().max(lsn);
+                    present.vouched = Vouched::below(present.position.lsn, present.lineage(), pinned);
+                    false
+                }
+                _ => true,
+            }
+        });
+        if let Some(part) = shard.parts.iter_mut().find(|part| part.order() == own) {
+            *part = present;
+        }
     }
 
-    /// The demand in `history`.
-    pub(crate) fn demand(&self, history: &History) -> Demand {
-        let mut demand = Demand { floor: Lsn::ZERO, standing: Standing::Floor(Lsn::ZERO) };
+    /// The demand in `history`, of an instance that hears the log of `lineage`.
+    pub(crate) fn demand(&self, history: &History, lineage: Option<Lineage>) -> Demand {
+        let mut demand = Demand { floor: Lsn::ZERO, vouched: None, standing: Standing::Floor(Lsn::ZERO) };
+        let mut pinned = Lsn::ZERO;
         let shard = self.shard(history.system_identifier());
         if shard.map_or(self.overflown, |shard| shard.forgotten) {
             demand.standing = Standing::Unproven;
         }
         for &part in shard.into_iter().flat_map(|shard| &shard.parts) {
             match history.standing_in(part.position, part.branch) {
-                Standing::Floor(lsn) => demand.floor = demand.floor.max(lsn),
+                Standing::Floor(lsn) => {
+                    let ours = part.lineage() == lineage || !holds(Rule::ForeignIsPinned);
+                    let vouched = ours && part.position.timeline == history.timeline();
+                    demand.floor = demand.floor.max(lsn);
+                    pinned = pinned.max(if vouched { part.pin() } else { lsn });
+                }
                 worse => demand.standing = worst(demand.standing, worse),
             }
         }
+        demand.vouched = Vouched::below(demand.floor, lineage, pinned);
         demand
     }
 
@@ -162,11 +205,12 @@ impl Token {
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             shard.forgotten = false;
             for part in std::mem::take(&mut shard.parts) {
-                let survivor = history.survivor(part.position, part.branch);
-                let kept =
-                    |(position, _): &(Position, Branch)| *position == part.position || holds(Rule::SurvivorsStay);
-                if let Some((position, branch)) = survivor.filter(kept) {
-                    shard.raise(Part { position, branch });
+                match history.survivor(part.position, part.branch) {
+                    Some((position, _)) if position == part.position => shard.raise(part),
+                    Some((position, branch)) if holds(Rule::SurvivorsStay) => {
+                        shard.raise(Part { position, branch, vouched: None });
+                    }
+                    _ => {}
                 }
             }
         }
@@ -177,8 +221,8 @@ impl Token {
     pub(crate) fn clamp(&mut self, system_identifier: u64, top: Position) {
         let own = self.shards.iter_mut().filter(|shard| shard.system_identifier == system_identifier);
         for part in own.flat_map(|shard| &mut shard.parts) {
-            if part.position.timeline == top.timeline {
-                part.position.lsn = part.position.lsn.min(top.lsn);
+            if part.position.timeline == top.timeline && part.position.lsn > top.lsn {
+                *part = Part { position: top, vouched: None, ..*part };
             }
         }
     }
@@ -209,7 +253,7 @@ impl Shard {
         match self.parts.binary_search_by_key(&raised.order(), Part::order) {
             Ok(at) => {
                 if let Some(part) = self.parts.get_mut(at) {
-                    part.position.lsn = part.position.lsn.max(raised.position.lsn);
+                    *part = part.merge(raised);
                 }
             }
             Err(at) => self.parts.insert(at, raised),
@@ -246,7 +290,7 @@ mod tests {
 
     /// Raises a token in a log whose beginning is not known.
     fn raise(token: &mut Token, cluster: u64, position: Position) {
-        token.raise(&History::new(cluster, position.timeline, vec![]), position);
+        token.raise(&History::new(cluster, position.timeline, vec![]), position, None);
     }
 
     fn promoted() -> History {
@@ -257,10 +301,10 @@ mod tests {
     fn a_lost_part_is_told_however_high_the_others_are() {
         let mut token = Token::at(&first(), position(1, 120));
         raise(&mut token, CLUSTER, position(2, 5_000));
-        assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
+        assert_eq!(token.demand(&promoted(), None).standing, Standing::Lost);
         token.keep_surviving(&promoted());
-        let left = Demand { floor: Lsn::new(5_000), standing: Standing::Floor(Lsn::ZERO) };
-        assert_eq!(token.demand(&promoted()), left);
+        let left = Demand { floor: Lsn::new(5_000), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
+        assert_eq!(token.demand(&promoted(), None), left);
     }
 
     #[test]
@@ -271,22 +315,22 @@ mod tests {
         }
         let switches = (1..5).map(|t| Switch { from: Timeline(t), at: Lsn::new(99) }).collect();
         let history = History::new(CLUSTER, Timeline(5), switches);
-        assert_eq!(token.demand(&history).standing, Standing::Unproven);
+        assert_eq!(token.demand(&history, None).standing, Standing::Unproven);
     }
 
     #[test]
     fn clusters_do_not_meet() {
         let mut token = Token::at(&first(), position(2, 50));
         raise(&mut token, 8, position(2, 9_000));
-        assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
+        assert_eq!(token.demand(&promoted(), None).floor, Lsn::new(50));
         token.clamp(8, position(2, 10));
-        assert_eq!(token.demand(&promoted()).floor, Lsn::new(50));
+        assert_eq!(token.demand(&promoted(), None).floor, Lsn::new(50));
         for other in 100..120 {
             raise(&mut token, other, position(1, 1));
         }
-        assert_eq!(token.demand(&promoted()).standing, Standing::Floor(Lsn::ZERO), "it was there first");
+        assert_eq!(token.demand(&promoted(), None).standing, Standing::Floor(Lsn::ZERO), "it was there first");
         let unknown = History::new(119, Timeline(1), vec![]);
-        assert_eq!(token.demand(&unknown).standing, Standing::Unproven, "there was no room for it");
+        assert_eq!(token.demand(&unknown, None).standing, Standing::Unproven, "there was no room for it");
     }
 
     #[test]
@@ -294,7 +338,7 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 90));
         raise(&mut token, CLUSTER, position(2, 500));
         token.clamp(CLUSTER, position(2, 300));
-        assert_eq!(token.demand(&promoted()).floor, Lsn::new(300));
+        assert_eq!(token.demand(&promoted(), None).floor, Lsn::new(300));
         assert_eq!(token.positions(CLUSTER).next(), Some(position(1, 90)));
     }
 
@@ -302,14 +346,14 @@ mod tests {
     fn what_a_set_back_primary_lost_is_told_however_far_its_log_has_grown_since() {
         let mut token = Token::at(&first(), position(1, 500));
         let set_back = first().set_back(Lsn::new(300));
-        assert_eq!(token.demand(&set_back).standing, Standing::Lost);
+        assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
         token.raise(&set_back, position(1, 900));
-        assert_eq!(token.demand(&set_back).standing, Standing::Lost, "a newer write does not cover it");
+        assert_eq!(token.demand(&set_back, None).standing, Standing::Lost, "a newer write does not cover it");
         token.keep_surviving(&set_back);
         let left = Demand { floor: Lsn::new(900), standing: Standing::Floor(Lsn::ZERO) };
-        assert_eq!(token.demand(&set_back), left);
+        assert_eq!(token.demand(&set_back, None), left);
         let early = Token::at(&first(), position(1, 300));
-        assert_eq!(early.demand(&set_back).floor, Lsn::new(300));
+        assert_eq!(early.demand(&set_back, None).floor, Lsn::new(300));
     }
 
     #[test]
@@ -317,18 +361,18 @@ mod tests {
         // Where timeline 1 ended, nobody knows: its writes up to there are in the present history.
         let unproven = History::new(CLUSTER, Timeline(2), vec![]);
         let mut token = Token::at(&first(), position(1, 120));
-        assert_eq!(token.demand(&unproven).standing, Standing::Unproven);
+        assert_eq!(token.demand(&unproven, None).standing, Standing::Unproven);
         token.keep_surviving(&unproven);
         let left = Demand { floor: Lsn::new(120), standing: Standing::Floor(Lsn::ZERO) };
-        assert_eq!(token.demand(&unproven), left);
+        assert_eq!(token.demand(&unproven, None), left);
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 120)], "one part a timeline");
         // The same where the history was set back besides, which it must not be told a second time.
         let mut token = Token::at(&first(), position(1, 500));
         raise(&mut token, CLUSTER, position(2, 100));
         let set_back = unproven.set_back(Lsn::new(300));
         token.keep_surviving(&set_back);
-        assert!(matches!(token.demand(&set_back).standing, Standing::Floor(_)));
-        assert!(token.demand(&set_back).floor >= Lsn::new(300));
+        assert!(matches!(token.demand(&set_back, None).standing, Standing::Floor(_)));
+        assert!(token.demand(&set_back, None).floor >= Lsn::new(300));
     }
 
     #[test]
@@ -342,7 +386,7 @@ mod tests {
         token.keep_surviving(&history);
         // A position of a later timeline lies above where it left the earlier ones, and so above their writes.
         let left = Demand { floor: Lsn::new(50), standing: Standing::Floor(Lsn::ZERO) };
-        assert_eq!(token.demand(&history), left);
+        assert_eq!(token.demand(&history, None), left);
     }
 
     #[test]
@@ -354,14 +398,14 @@ mod tests {
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).count(), 2, "what is lower covers nothing");
         token.raise(&promoted(), position(2, 5_000));
-        let before = token.demand(&promoted());
+        let before = token.demand(&promoted(), None);
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 5_000)]);
-        assert_eq!(token.demand(&promoted()), before);
+        assert_eq!(token.demand(&promoted(), None), before);
 
         raise(&mut token, CLUSTER, position(1, 101));
         token.fold(&promoted());
-        assert_eq!(token.demand(&promoted()).standing, Standing::Lost);
+        assert_eq!(token.demand(&promoted(), None).standing, Standing::Lost);
     }
 
     #[test]
@@ -370,8 +414,8 @@ mod tests {
         let set_back = first().set_back(Lsn::new(300));
         let switch = Switch { from: Timeline(1), at: Lsn::new(900) };
         let promoted = History::new(CLUSTER, Timeline(2), vec![switch]).after(&set_back);
-        assert_eq!(token.demand(&promoted).standing, Standing::Lost);
-        assert_eq!(kept.demand(&promoted).standing, Standing::Floor(Lsn::ZERO));
+        assert_eq!(token.demand(&promoted, None).standing, Standing::Lost);
+        assert_eq!(kept.demand(&promoted, None).standing, Standing::Floor(Lsn::ZERO));
     }
 
     #[test]
@@ -379,19 +423,19 @@ mod tests {
         let forked = |at| History::new(CLUSTER, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(at) }]);
         let (one, other) = (forked(100), forked(80));
         let mut token = Token::at(&one, position(2, 150));
-        assert_eq!(token.demand(&one).standing, Standing::Floor(Lsn::ZERO));
-        assert_eq!(token.demand(&other).standing, Standing::Lost);
+        assert_eq!(token.demand(&one, None).standing, Standing::Floor(Lsn::ZERO));
+        assert_eq!(token.demand(&other, None).standing, Standing::Lost);
         token.raise(&other, position(2, 400));
         token.fold(&other);
-        assert_eq!(token.demand(&other).standing, Standing::Lost, "a newer write does not cover it");
+        assert_eq!(token.demand(&other, None).standing, Standing::Lost, "a newer write does not cover it");
         let switch = Switch { from: Timeline(2), at: Lsn::new(500) };
         let later = History::new(CLUSTER, Timeline(3), [other.switches(), &[switch]].concat());
-        assert_eq!(token.demand(&later).standing, Standing::Lost, "nor does another failover");
+        assert_eq!(token.demand(&later, None).standing, Standing::Lost, "nor does another failover");
         token.keep_surviving(&other);
         let left = Demand { floor: Lsn::new(400), standing: Standing::Floor(Lsn::ZERO) };
-        assert_eq!(token.demand(&other), left);
+        assert_eq!(token.demand(&other, None), left);
         let early = Token::at(&one, position(1, 70));
-        assert_eq!(early.demand(&other).floor, Lsn::new(70), "what both logs have");
+        assert_eq!(early.demand(&other, None).floor, Lsn::new(70), "what both logs have");
     }
 
     fn first() -> History {

@@ -59,6 +59,12 @@ events! {
     warn bus_deaf(why: &dyn Debug => debug(why)) "the bus is deaf";
     /// A message was missed.
     warn bus_gap(gap: &dyn Debug => debug(gap)) "messages of the bus are missing";
+    /// From this position on an entry can be extended by the watermark of this log.
+    info epoch_begun(lineage: &dyn Debug => debug(lineage), start: Lsn => display(start)) "an epoch begins";
+    /// A writer announced a commit and never settled it; what it named is retracted.
+    debug announcement_abandoned() "an announcement was given up";
+    /// A commit goes ahead without an announcement; its token is pinned.
+    debug not_announced(error: &dyn Display => display(error)) "a write was not announced";
     /// A message that is none of ours, or of another release.
     warn bus_unreadable(problem: &dyn Debug => debug(problem)) "a message of the bus cannot be read";
     /// A retraction that this instance cannot place yet.

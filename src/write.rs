@@ -2,6 +2,8 @@
 
 use crate::cache::Cache;
 use crate::epoch::Epoch;
+use crate::ledger::announcer::{Announced, Told};
+use crate::ledger::message;
 use crate::repository::Repository;
 use crate::retraction::{Names, Retraction};
 use crate::rules::{Rule, holds};
@@ -9,13 +11,13 @@ use crate::session::Session;
 use crate::source::{Committed, Fault, FaultKind, Outcome, Source, Transaction};
 use crate::store::Store;
 use crate::trace;
-use crate::{Error, History, Position, Postgres};
+use crate::{Error, History, Lsn, Position, Postgres};
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
@@ -149,9 +151,9 @@ impl<S: Source> Tx<S> {
             }
             Ok(Err(fault)) => return Err(fault.into()),
         };
-        if tx.timeline() > store.history().timeline() {
+        if tx.begun().timeline > store.history().timeline() {
             // A name that leads to a new primary: which history it is in has to be known before it can be left again.
-            store.fleet.look_for_primary(tx.timeline(), deadline).await;
+            store.fleet.look_for_primary(tx.begun().timeline, deadline).await;
         }
         Ok(Self { tx, store, session: session.clone(), retraction: Retraction::new() })
     }
@@ -242,13 +244,14 @@ async fn settle<S: Source>(
     session: Session,
     names: Names,
 ) -> Result<Receipt, WriteError> {
-    let begun_on = tx.timeline();
+    let begun_on = tx.begun().timeline;
     let before = store.epochs.high_water();
+    let announced = if holds(Rule::AnnouncedFirst) { announce(&store, &tx, &names).await } else { None };
     // The one that the transaction is part of, whatever comes after it.
     let mut history = store.history();
     let mut doubt = Doubt { session: &session, cluster: history.system_identifier(), stands: true };
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
-        Committed::Done { token } => {
+        Committed::Done { token, flush } => {
             store.counters.commits.add_one();
             // Below what had been flushed the primary was set back. One way or the other nobody has noticed yet.
             let set_back = token.timeline == begun_on && token.lsn < before.flush();
@@ -257,15 +260,19 @@ async fn settle<S: Source>(
                 store.fleet.look_for_primary(token.timeline, until).await;
                 history = store.history();
             }
+            // Before anybody is told that it committed; only now is it known whether a log vouches for it.
+            let told = retract(&store, token, names, announced.map(|announced| (announced, flush))).await;
             if holds(Rule::CommitRaises) {
-                session.raise(&history, token);
+                session.raise(&history, token, told.lineage);
             }
             doubt.stands = false;
-            let told = retract(&store, token, names).await;
-            Ok(Receipt { position: token, told })
+            Ok(Receipt { position: token, told: told.taken })
         }
         Committed::RolledBack(fault) => {
             doubt.stands = false;
+            if let (Some(announced), Some(announcer)) = (announced, store.announcer.clone()) {
+                store.spawn(async move { announcer.withdraw(announced).await });
+            }
             store.counters.rollbacks.add_one();
             Err(WriteError::RolledBack(fault.into()))
         }
@@ -280,7 +287,7 @@ async fn settle<S: Source>(
             // elsewhere meanwhile has at least what is known of the log.
             drop(doubt);
             let known = Position { timeline: begun_on, lsn: store.epochs.high_water().insert() };
-            session.raise(&history, known);
+            session.raise(&history, known, None);
             let (found, outcome) = watch::channel(None);
             let case = Case { xid, begun_on, history, session, names };
             let keeper = Arc::clone(&store);
@@ -308,9 +315,26 @@ impl Drop for Doubt<'_> {
     }
 }
 
-/// Retracts names at a position: here at once, then in the shared tier and on every instance in one round trip. Returns
-/// whether the latter were told.
-pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, names: Names) -> bool {
+/// Tells the log that the transaction may commit. One that names nothing is not announced: nobody could say what it changed.
+async fn announce<S: Source>(store: &Store<S>, tx: &S::Tx, names: &Names) -> Option<Announced> {
+    let announcer = store.announcer.as_ref().filter(|_| !names.is_empty())?;
+    let epoch = store.epochs.current().clone();
+    // The log is of one history; in any other the write goes ahead unannounced.
+    if epoch.history.timeline() != tx.begun().timeline {
+        return None;
+    }
+    let notice = names.clone().notice(epoch.fingerprint, tx.begun());
+    Some(announcer.announce(store.random_id(), notice, tx.xid()).await)
+}
+
+/// Retracts names at a position: here at once, then in the shared tier and on every instance in one round trip, which ends
+/// the announcement. `flush` is what the primary had flushed by then.
+pub(crate) async fn retract<S: Source>(
+    store: &Store<S>,
+    position: Position,
+    names: Names,
+    announced: Option<(Announced, Lsn)>,
+) -> Told {
     store.epochs.saw_token(position);
     if holds(Rule::CommitRetracts) && !store.epochs.retract(position, &names.keys, &names.groups) {
         // The write was made on a timeline that nobody here has heard of: look, and then every entry is dropped anyway.
@@ -318,12 +342,36 @@ pub(crate) async fn retract<S: Source>(store: &Store<S>, position: Position, nam
         store.fleet.look_for_primary(position.timeline, until).await;
         store.epochs.retract(position, &names.keys, &names.groups);
     }
-    match &store.announcer {
-        Some(announcer) if !names.is_empty() => {
-            let notice = names.notice(store.epochs.current().fingerprint, position);
-            announcer.tell(notice, store.life_max()).await
+    let Some(announcer) = store.announcer.as_ref().filter(|_| !names.is_empty()) else {
+        return Told { taken: true, lineage: None };
+    };
+    let history = store.epochs.current().fingerprint;
+    // History was replaced since: the log that was told first vouches for nothing in this one.
+    let announced = announced.filter(|(announced, _)| announced.history == history);
+    let told = announcer.tell(names.notice(history, position), store.life_max(), announced).await;
+    if let (Some(bus), Some(_)) = (&store.bus, told.lineage) {
+        bus.settled(position.lsn);
+    }
+    told
+}
+
+/// Retracts, for ever, what the log gave up: its writer is gone, and perhaps it committed.
+pub(crate) async fn retract_abandoned<S: Source>(store: Arc<Store<S>>, mut abandoned: mpsc::Receiver<Vec<u8>>) {
+    while let Some(announced) = abandoned.recv().await {
+        let Some((xid, notice)) = message::read_announced(&announced) else { continue };
+        let history = store.history();
+        if notice.history != store.epochs.current().fingerprint {
+            continue;
         }
-        _ => true,
+        store.counters.abandoned.add_one();
+        trace::announcement_abandoned();
+        let names = Names { keys: notice.keys, groups: notice.groups };
+        let session = Session::new();
+        let case = Case { xid, begun_on: notice.position.timeline, history, session, names };
+        let keeper = Arc::clone(&store);
+        store.spawn(async move {
+            resolve(&keeper, case).await;
+        });
     }
 }
 
@@ -352,7 +400,7 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
     let mut retracted = false;
     // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same.
     let known = Position { timeline: case.begun_on, lsn: store.epochs.high_water().insert() };
-    retract(store, known, case.names.clone()).await;
+    retract(store, known, case.names.clone(), None).await;
     while Instant::now() < until && store.check_open().is_ok() {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
@@ -361,11 +409,11 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
                 let outcome = if case.is_of(&store.epochs.current()) { outcome } else { Outcome::Forgotten };
                 if outcome == Outcome::InProgress {
                     if !retracted {
-                        retract(store, position, case.names.clone()).await;
+                        retract(store, position, case.names.clone(), None).await;
                         retracted = true;
                     }
                 } else {
-                    retract(store, position, case.names).await;
+                    retract(store, position, case.names, None).await;
                     case.session.end_unresolved(&store.history(), position);
                     return outcome;
                 }

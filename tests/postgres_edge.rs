@@ -86,7 +86,7 @@ async fn write(source: &Postgres, value: &str) -> Result<Position> {
     let tx = source.begin(PRIMARY, within(20_000)).await?;
     tx.conn().execute("update t set v = $1 where id = 1", &[&value]).await?;
     match tx.commit(within(20_000)).await {
-        Committed::Done { token } => Ok(token),
+        Committed::Done { token, .. } => Ok(token),
         other => Err(format!("{other:?}").into()),
     }
 }

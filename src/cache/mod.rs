@@ -23,7 +23,7 @@ use crate::stats::{CacheCounters, CacheStats};
 use crate::store::Store;
 use crate::tier::local::LocalTier;
 use crate::tier::pack::Packer;
-use crate::{Error, Position, Postgres, Stamp};
+use crate::{Error, Position, Postgres};
 use load::Landing;
 use std::fmt;
 use std::sync::Arc;
@@ -159,13 +159,14 @@ pub(crate) fn judge<V>(
     if entry.life.is_over(now_ms) {
         return Err(Miss::Expired);
     }
+    // Before the floors, which are raised first: what is not below them then was not retracted up to here.
+    let reach = epoch.reach(entry.stamp.tag, demand.floor.vouched);
     if !epoch.is_live(entry, cache_group) {
         return Err(Miss::Retracted);
     }
     let shown = demand.seen.fill == Some(entry.fill);
     let floor = if shown { demand.floor.for_what_was_seen() } else { demand.floor };
-    let reach = Stamp { tag: epoch.reach(entry.stamp.tag), ..entry.stamp };
-    floor.is_met_by(&reach, entry.sent_ms())?;
+    floor.is_met_by(&entry.stamp, reach, entry.sent_ms())?;
     // A read that asks for something was judged by tag. For one that asks for nothing, only what was heard keeps the entry
     // from being older than anybody would want.
     let heard = epoch.heard_from.is_some_and(|from| entry.stamp.tag >= from);

@@ -227,9 +227,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
 
     /// What the read demands in this epoch.
     fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
-        let own = session.floor(&epoch.history);
+        let own = session.floor(&epoch.history, epoch.lineage());
         let mut floor = Floor {
             tag: own.tag,
+            vouched: own.vouched,
             seen_on_primary: own.seen_on_primary,
             seen_on_standby: own.seen_on_standby,
             bound: None,
@@ -240,8 +241,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         match &options.freshness {
             Freshness::Session => {}
             Freshness::AtLeast(token) => {
-                let demand = token.demand(&epoch.history);
-                floor.tag = floor.tag.max(demand.floor);
+                let demand = token.demand(&epoch.history, epoch.lineage());
+                floor = floor.join(Floor { tag: demand.floor, vouched: demand.vouched, ..Floor::default() });
                 standing = worst(standing, demand.standing);
             }
             Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),
@@ -289,7 +290,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                         read.filter(|(_, top)| top.timeline == epoch.history.timeline() && demand.floor.tag > top.lsn)
                     {
                         session.clamp(&moment, epoch.history.system_identifier(), top);
-                        demand.floor.tag = top.lsn;
+                        (demand.floor.tag, demand.floor.vouched) = (top.lsn, None);
                         self.store.counters.tokens_clamped.add_one();
                     }
                     return Ok(demand);

@@ -1,12 +1,16 @@
 //! What one instance knows for certain at one time: the history it is in, what was retracted, from where on it hears.
 
 mod floors;
+mod span;
 
 pub(crate) use floors::{Floors, SlotMap};
+pub(crate) use span::Span;
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Slots};
 use crate::history::History;
+use crate::ledger::Pulse;
+use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
 use crate::source::Role;
 use crate::{Lsn, Position};
@@ -23,6 +27,8 @@ pub(crate) struct Epoch {
     /// Every retraction above this position has been or will be heard, while the bus is live; `None` while it is not.
     /// Entries tagged below it may have missed one.
     pub(crate) heard_from: Option<Lsn>,
+    /// What is known of one log of retractions. It outlives silence: what was heard until then has been applied.
+    pub(crate) span: Option<Arc<Span>>,
 }
 
 impl Epoch {
@@ -31,9 +37,25 @@ impl Epoch {
         self.floors.are_met_by(entry.stamp.tag, &entry.slots, cache_group) || !holds(Rule::RetractedIsGone)
     }
 
-    /// How far an entry with this tag answers: as far as its tag. Only a log known to be complete could extend it.
-    pub(crate) fn reach(&self, tag: Lsn) -> Lsn {
-        if holds(Rule::TagIsNeverRaised) { tag } else { tag.max(self.floors.highest()) }
+    /// How far an entry with this tag answers, if nothing has retracted it: up to the watermark, where its tag is no older
+    /// than what was heard, and for what its log vouches for. To be asked before [`is_live`](Self::is_live):
+    /// floors are raised before the watermark.
+    pub(crate) fn reach(&self, tag: Lsn, vouched: Option<Vouched>) -> Lsn {
+        if !holds(Rule::ReachIsTheWatermark) {
+            return tag.max(self.floors.highest());
+        }
+        match (&self.span, vouched) {
+            (Some(span), Some(vouched)) if span.lineage == vouched.lineage => match tag >= span.start {
+                false if holds(Rule::ExtendedFromStart) => tag,
+                _ => tag.max(span.watermark()),
+            },
+            _ => tag,
+        }
+    }
+
+    /// The log that the watermark is of.
+    pub(crate) fn lineage(&self) -> Option<Lineage> {
+        self.span.as_ref().map(|span| span.lineage)
     }
 
     /// The least tag that would be live in these slots.
@@ -90,7 +112,7 @@ pub(crate) struct Epochs {
 
 impl Epochs {
     pub(crate) fn new(history: History, slots: SlotMap, heard_from: Option<Lsn>) -> Self {
-        let epoch = epoch(history, Arc::new(Floors::new(&slots)), heard_from);
+        let epoch = epoch(history, Arc::new(Floors::new(&slots)), heard_from, None);
         Self { current: ArcSwap::from_pointee(epoch), slots, change: Mutex::default() }
     }
 
@@ -134,13 +156,46 @@ impl Epochs {
         true
     }
 
-    /// Retractions above `from` are heard from now on; with `None`, no more.
-    pub(crate) fn hear_from(&self, from: Option<Lsn>) {
+    /// Retractions above the start of `span` are heard from now on, in the history of this fingerprint.
+    pub(crate) fn hear(&self, history: u64, span: Arc<Span>) {
         let high = self.lock();
         let now = self.current.load();
-        if now.heard_from != from && !high.ended {
-            self.current.store(Arc::new(epoch((*now.history).clone(), Arc::clone(&now.floors), from)));
+        if now.fingerprint == history && !high.ended {
+            let (floors, from) = (Arc::clone(&now.floors), Some(span.start));
+            self.current.store(Arc::new(epoch((*now.history).clone(), floors, from, Some(span))));
         }
+    }
+
+    /// Nothing is heard any more, or not everything is. What was heard until then stays as it is.
+    pub(crate) fn suspend(&self) {
+        self.rehear(|_, span| (None, span));
+    }
+
+    /// Everything since the start of the span has been heard after all.
+    pub(crate) fn resume(&self) {
+        self.rehear(|heard_from, span| (span.as_ref().map_or(heard_from, |span| Some(span.start)), span));
+    }
+
+    /// What was heard counts no more.
+    pub(crate) fn forget(&self) {
+        self.rehear(|_, _| (None, None));
+    }
+
+    fn rehear(&self, change: impl FnOnce(Option<Lsn>, Option<Arc<Span>>) -> (Option<Lsn>, Option<Arc<Span>>)) {
+        let high = self.lock();
+        let now = self.current.load();
+        let (heard_from, span) = change(now.heard_from, now.span.clone());
+        if !high.ended && (heard_from != now.heard_from || span.is_some() != now.span.is_some()) {
+            self.current.store(Arc::new(epoch((*now.history).clone(), Arc::clone(&now.floors), heard_from, span)));
+        }
+    }
+
+    /// What a heartbeat says of this instance.
+    pub(crate) fn pulse(&self) -> Pulse {
+        let high = self.lock();
+        let now = self.current.load();
+        let flush = if holds(Rule::WatermarkIsFlushed) { high.flush } else { high.insert };
+        Pulse { generation: now.history.generation(), history: now.fingerprint, flush }
     }
 
     /// Lets no entry answer any more: the store was closed.
@@ -148,7 +203,7 @@ impl Epochs {
         self.lock().ended = true;
         let now = self.current.load();
         let (history, floors) = (Arc::clone(&now.history), Arc::clone(&now.floors));
-        self.current.store(Arc::new(Epoch { fingerprint: 0, history, floors, heard_from: None }));
+        self.current.store(Arc::new(Epoch { fingerprint: 0, history, floors, heard_from: None, span: None }));
     }
 
     /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
@@ -198,7 +253,7 @@ impl Epochs {
             let top = if holds(Rule::ClampSparesNews) { (*insert).max(high.newest) } else { *insert };
             *high = HighWater { insert: top, ..seen };
             let clamped = Arc::new(now.floors.clamped(top));
-            self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from)));
+            self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from, now.span.clone())));
             return Sighted::Crashed(top);
         }
         high.flush = high.flush.max(*flush);
@@ -210,12 +265,12 @@ impl Epochs {
     /// A new history: new floors, and nothing heard yet.
     fn replace(&self, history: History) {
         let heard_from = self.current.load().heard_from.filter(|from| *from == Lsn::ZERO);
-        self.current.store(Arc::new(epoch(history, Arc::new(Floors::new(&self.slots)), heard_from)));
+        self.current.store(Arc::new(epoch(history, Arc::new(Floors::new(&self.slots)), heard_from, None)));
     }
 }
 
-fn epoch(history: History, floors: Arc<Floors>, heard_from: Option<Lsn>) -> Epoch {
-    Epoch { fingerprint: history.fingerprint(), history: Arc::new(history), floors, heard_from }
+fn epoch(history: History, floors: Arc<Floors>, heard_from: Option<Lsn>, span: Option<Arc<Span>>) -> Epoch {
+    Epoch { fingerprint: history.fingerprint(), history: Arc::new(history), floors, heard_from, span }
 }
 
 #[cfg(test)]

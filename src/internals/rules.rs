@@ -307,7 +307,7 @@ impl Client {
     ///
     /// The read cannot be answered.
     pub fn demand(&self, knowledge: &Knowledge) -> Result<Demand, Trouble> {
-        let own = self.session().floor(&knowledge.history());
+        let own = self.session().floor(&knowledge.history(), None);
         match own.standing {
             Standing::Floor(_) => {}
             Standing::Ahead => return Err(Trouble::Ahead),
@@ -315,6 +315,7 @@ impl Client {
         }
         let floor = Floor {
             tag: own.tag,
+            vouched: own.vouched,
             seen_on_primary: own.seen_on_primary,
             seen_on_standby: own.seen_on_standby,
             bound: None,
@@ -327,7 +328,7 @@ impl Client {
     /// It was told of a commit at this position.
     pub fn raise(&mut self, knowledge: &Knowledge, at: (u32, u64)) {
         let session = self.session();
-        session.raise(&knowledge.history(), position(at));
+        session.raise(&knowledge.history(), position(at), None);
         self.keep(&session);
     }
 

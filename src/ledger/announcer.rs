@@ -1,7 +1,9 @@
 //! Tells retractions to the shared log, and tells again what it did not take.
 
-use super::{Ledger, Notice, message};
+use super::{Announcement, Ledger, Lineage, Notice, Retracted, Settlement, message};
+use crate::Lsn;
 use crate::epoch::Epochs;
+use crate::rules::{Rule, holds};
 use crate::stats::StoreCounters;
 use crate::tier::TierError;
 use crate::trace;
@@ -9,24 +11,73 @@ use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The part of a ledger that writers need, as an object.
-trait Retract: Send + Sync {
-    fn retract<'a>(&'a self, notice: &'a Notice, keep: Duration) -> BoxFuture<'a, Result<(), TierError>>;
+trait Log: Send + Sync {
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+    ) -> BoxFuture<'a, Result<Option<Lineage>, TierError>>;
+
+    fn withdraw(&self, id: [u8; 16]) -> BoxFuture<'_, Result<(), TierError>>;
+
+    fn retract<'a>(
+        &'a self,
+        notice: &'a Notice,
+        keep: Duration,
+        settlement: Option<Settlement>,
+    ) -> BoxFuture<'a, Result<Retracted, TierError>>;
 }
 
-impl<L: Ledger> Retract for Arc<L> {
-    fn retract<'a>(&'a self, notice: &'a Notice, keep: Duration) -> BoxFuture<'a, Result<(), TierError>> {
-        Box::pin(L::retract(self, notice, keep))
+impl<L: Ledger> Log for Arc<L> {
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+    ) -> BoxFuture<'a, Result<Option<Lineage>, TierError>> {
+        Box::pin(L::announce(self, announcement))
     }
+
+    fn withdraw(&self, id: [u8; 16]) -> BoxFuture<'_, Result<(), TierError>> {
+        Box::pin(L::withdraw(self, id))
+    }
+
+    fn retract<'a>(
+        &'a self,
+        notice: &'a Notice,
+        keep: Duration,
+        settlement: Option<Settlement>,
+    ) -> BoxFuture<'a, Result<Retracted, TierError>> {
+        Box::pin(L::retract(self, notice, keep, settlement))
+    }
+}
+
+/// A write that was announced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announced {
+    pub(crate) id: [u8; 16],
+    /// The history that it was announced in.
+    pub(crate) history: u64,
+    /// The log that acknowledged it; without one it may still arrive there, and has to be refused then.
+    lineage: Option<Lineage>,
+}
+
+/// What became of a retraction.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    /// All of it was taken.
+    pub(crate) taken: bool,
+    /// The log that vouches for the write.
+    pub(crate) lineage: Option<Lineage>,
 }
 
 /// Tells retractions. A write never fails because the log does.
 pub(crate) struct Announcer {
-    ledger: Box<dyn Retract>,
+    ledger: Box<dyn Log>,
+    /// What the log gave up, for whoever retracts it.
+    abandoned: mpsc::Sender<Vec<u8>>,
     epochs: Arc<Epochs>,
     counters: Arc<StoreCounters>,
     queue: Mutex<Queue>,
@@ -51,6 +102,12 @@ struct Deferred {
     until: Instant,
 }
 
+/// How long an announcement holds the watermark back at most. Late writers pin, so no promise needs it longer.
+const LEASE: Duration = Duration::from_millis(1_500);
+
+/// How long a commit waits for its announcement to be acknowledged.
+const ANNOUNCE_TIME_MAX: Duration = Duration::from_millis(100);
+
 /// How long the log is left alone after it did not take a retraction.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -63,28 +120,58 @@ impl Announcer {
         epochs: Arc<Epochs>,
         counters: Arc<StoreCounters>,
         deferred_max: usize,
+        abandoned: mpsc::Sender<Vec<u8>>,
     ) -> Self {
         let (queue, news) = (Mutex::default(), Notify::new());
-        Self { ledger: Box::new(ledger), epochs, counters, queue, deferred_max, news }
+        Self { ledger: Box::new(ledger), abandoned, epochs, counters, queue, deferred_max, news }
     }
 
-    /// Tells a retraction of any size, and returns whether all of it was taken now. What was not is told again in the
-    /// background until `keep` has passed or the store is closed. Dropped, what was not told yet is lost: call it in a
+    /// Tells the log that a commit above the notice's position may come. The commit may be sent when this returns, not
+    /// before. Dropped, the announcement may stand until its lease is over.
+    pub(crate) async fn announce(&self, id: [u8; 16], notice: Notice, xid: Option<u64>) -> Announced {
+        let history = notice.history;
+        let announcement = Announcement { id, notice, xid, lease: LEASE };
+        let answer = timeout(ANNOUNCE_TIME_MAX, self.ledger.announce(&announcement)).await;
+        let lineage = answer.ok().and_then(|answer| answer.inspect_err(|error| trace::not_announced(error)).ok()).flatten();
+        if lineage.is_none() {
+            self.counters.unannounced.add_one();
+        }
+        Announced { id, history, lineage }
+    }
+
+    /// Nothing was committed. What does not arrive ends with its lease.
+    pub(crate) async fn withdraw(&self, announced: Announced) {
+        let _ = timeout(LAST_TRY_TIME_MAX, self.ledger.withdraw(announced.id)).await;
+    }
+
+    /// Tells a retraction of any size, and what had been announced with it. What the log does not take now is told again in
+    /// the background until `keep` has passed or the store is closed. Dropped, what was not told yet is lost: call it in a
     /// task of its own.
-    pub(crate) async fn tell(&self, notice: Notice, keep: Duration) -> bool {
-        let mut taken = true;
-        for part in message::split(&notice) {
-            match self.ledger.retract(&part, keep).await {
-                Ok(()) => self.counters.retractions_told.add_one(),
+    pub(crate) async fn tell(&self, notice: Notice, keep: Duration, announced: Option<(Announced, Lsn)>) -> Told {
+        let mut told = Told { taken: true, lineage: None };
+        let mut parts = message::split(&notice).peekable();
+        while let Some(part) = parts.next() {
+            // With the last part all of it stands there.
+            let ends = announced.filter(|_| told.taken && parts.peek().is_none());
+            let settlement = ends.map(|(announced, flush)| Settlement { id: announced.id, flush });
+            match self.ledger.retract(&part, keep, settlement).await {
+                Ok(Retracted { vouched_by, abandoned }) => {
+                    self.counters.retractions_told.add_one();
+                    let acknowledged = ends.and_then(|(announced, _)| announced.lineage);
+                    let stands = vouched_by == acknowledged || !holds(Rule::UnannouncedIsPinned);
+                    told.lineage = vouched_by.filter(|_| stands);
+                    // Where the queue is full they end with the lives of what they would retract.
+                    abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
+                }
                 Err(error) => {
-                    taken = false;
+                    told = Told::default();
                     trace::retraction_deferred(&error);
                     self.counters.retractions_deferred.add_one();
                     self.defer(Deferred { notice: part, keep, until: Instant::now() + keep });
                 }
             }
         }
-        taken
+        told
     }
 
     fn defer(&self, deferred: Deferred) {
@@ -138,7 +225,7 @@ impl Announcer {
 
     /// Tells one again, and takes it out of the queue if the log took it. Dropped, it stays there.
     async fn retell(&self, deferred: &Arc<Deferred>) -> bool {
-        if self.ledger.retract(&deferred.notice, deferred.keep).await.is_err() {
+        if self.ledger.retract(&deferred.notice, deferred.keep, None).await.is_err() {
             return false;
         }
         self.counters.retractions_told.add_one();

@@ -3,18 +3,22 @@
 -- KEYS[1]  the log
 -- ARGV[1]  the channel
 -- ARGV[2]  the id of a new log, should one have to be begun
--- ARGV[3]  the sender's generation: 8 bytes, big-endian
--- ARGV[4]  the body of the message, opaque
+-- ARGV[3]  the sender's generation (8)
+-- ARGV[4]  the body of the message: its kind (1), the history (8), and what is opaque here
+-- ARGV[5]  what the primary had flushed (8)
 --
--- Raises the log's generation to the sender's and returns it.
+-- Raises the log's generation to the sender's and returns it, and what had been announced and was given up.
 --
--- The generation is written even where it is the same: a server that may not be written to (a replica, a primary without
+-- The log is written even where nothing changed: a server that may not be written to (a replica, a primary without
 -- enough of them, one without memory) would still publish, to its own subscribers, and hearing that would prove nothing
 -- about retractions, which go elsewhere.
 
-local channel, candidate, generation, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local channel, candidate, generation, body, flush = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local log = open(KEYS[1], candidate)
+local history = string.sub(body, 2, 9)
+local abandoned = sweep(KEYS[1], log)
 if greater(generation, log.gen) then log.gen = generation end
-redis.call('HSET', KEYS[1], 'gen', log.gen)
-redis.call('PUBLISH', channel, frame(log) .. body)
-return log.gen
+raise(log, history, flush)
+save(KEYS[1], log)
+redis.call('PUBLISH', channel, frame(log, history) .. body)
+return { log.gen, abandoned }

@@ -1,17 +1,19 @@
 //! What is made of what is heard: floors are raised, and the epoch knows from where on it hears everything.
 
-use super::Ledger;
 use super::hearing::{Heard, Hearing, Timing};
 use super::listener::{Hear, listen};
-use crate::BusState;
+use super::{Ledger, Lineage, Pulse};
+use crate::epoch::Span;
 use crate::fleet::Fleet;
 use crate::rules::{Rule, holds};
 use crate::source::Source;
 use crate::stats::Counter;
 use crate::trace;
+use crate::{BusState, Lsn, Position};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
 /// The state of the bus as the store sees it.
@@ -19,15 +21,25 @@ pub(crate) struct Bus<S> {
     fleet: Arc<Fleet<S>>,
     state: Mutex<State>,
     news: Notify,
+    /// The newest token that this instance settled.
+    settled: AtomicU64,
+    uncovered: Notify,
+    abandoned: mpsc::Sender<Vec<u8>>,
 }
 
 #[derive(Debug)]
 struct State {
     live: bool,
+    /// Nothing is missing since hearing began.
+    whole: bool,
     /// It was live once, so that the log's generation is known.
     was_live: bool,
     /// Raised whenever hearing begins anew: a position read for an earlier round is no start of this one.
     round: u64,
+    /// The log that is heard.
+    lineage: Option<Lineage>,
+    /// The history that the log spoke of last, and its watermark.
+    covered: (u64, Lsn),
     deaf_since: Instant,
     deaf_before: Duration,
 }
@@ -35,11 +47,24 @@ struct State {
 /// How often a start is looked for while there is none: the primary was away, or history was replaced.
 const START_RETRY: Duration = Duration::from_millis(100);
 
+/// How long the watermark may stay below what was settled before it is pushed, and how often in a row.
+const PUSH_PAUSE: Duration = Duration::from_millis(20);
+const PUSHES_MAX: usize = 8;
+
 impl<S: Source> Bus<S> {
-    pub(crate) fn new(fleet: Arc<Fleet<S>>) -> Self {
-        let state =
-            State { live: false, was_live: false, round: 0, deaf_since: Instant::now(), deaf_before: Duration::ZERO };
-        Self { fleet, state: Mutex::new(state), news: Notify::new() }
+    pub(crate) fn new(fleet: Arc<Fleet<S>>, abandoned: mpsc::Sender<Vec<u8>>) -> Self {
+        let state = State {
+            live: false,
+            whole: false,
+            was_live: false,
+            round: 0,
+            lineage: None,
+            covered: (0, Lsn::ZERO),
+            deaf_since: Instant::now(),
+            deaf_before: Duration::ZERO,
+        };
+        let (settled, uncovered) = (AtomicU64::new(0), Notify::new());
+        Self { fleet, state: Mutex::new(state), news: Notify::new(), settled, uncovered, abandoned }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -59,10 +84,10 @@ impl<S: Source> Bus<S> {
         loop {
             let round = {
                 let state = self.lock();
-                let lacking = state.live && self.fleet.epochs.current().heard_from.is_none();
-                lacking.then_some(state.round)
+                let lacking = state.live && state.whole && self.fleet.epochs.current().span.is_none();
+                lacking.then_some((state.round, self.fleet.epochs.current().fingerprint))
             };
-            let Some(round) = round else {
+            let Some((round, history)) = round else {
                 tokio::select! {
                     biased;
                     () = self.news.notified() => {}
@@ -72,22 +97,60 @@ impl<S: Source> Bus<S> {
             };
             let deadline = Instant::now() + self.fleet.settings.load_time_max;
             match self.fleet.primary_position(deadline).await {
-                Ok(start) => self.begin(round, start),
+                Ok(start) => self.begin(round, history, start),
                 Err(_) => sleep(START_RETRY).await,
             }
         }
     }
 
-    fn begin(&self, round: u64, start: crate::Position) {
+    fn begin(&self, round: u64, history: u64, start: Position) {
         let state = self.lock();
         let ours = self.fleet.epochs.current().history.timeline() == start.timeline;
-        if state.live && state.round == round && ours {
-            let start = if holds(Rule::HeardFromProof) { start.lsn } else { crate::Lsn::ZERO };
-            self.fleet.epochs.hear_from(Some(start));
+        if let Some(lineage) = state.lineage.filter(|_| state.live && state.whole && state.round == round && ours) {
+            let start = if holds(Rule::HeardFromProof) { start.lsn } else { Lsn::ZERO };
+            let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
+            trace::epoch_begun(&lineage, start);
+            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage, start, watermark)));
         }
     }
 
-    fn change(&self, live: bool, counter: Option<&Counter>) {
+    /// A write of this instance was settled: the watermark is to cover it soon.
+    pub(crate) fn settled(&self, token: Lsn) {
+        self.settled.fetch_max(token.offset(), Ordering::AcqRel);
+        self.uncovered.notify_one();
+    }
+
+    fn is_covered(&self) -> bool {
+        let settled = Lsn::new(self.settled.load(Ordering::Acquire));
+        self.fleet.epochs.current().span.as_ref().is_none_or(|span| span.watermark() >= settled)
+    }
+
+    /// Pushes the watermark over what this instance settled, for ever: where nobody writes any more, nothing else would
+    /// but the next heartbeat, with what the primary had flushed when it was asked last.
+    pub(crate) async fn push<L: Ledger>(self: Arc<Self>, ledger: Arc<L>, mut random: impl FnMut() -> u64 + Send) {
+        loop {
+            self.uncovered.notified().await;
+            for _ in 0..PUSHES_MAX {
+                sleep(PUSH_PAUSE).await;
+                if self.is_covered() {
+                    break;
+                }
+                let deadline = Instant::now() + self.fleet.settings.load_time_max;
+                if self.fleet.primary_position(deadline).await.is_ok()
+                    && let Ok(beat) = ledger.beat(random(), self.fleet.epochs.pulse()).await
+                {
+                    self.abandon(beat.abandoned);
+                }
+            }
+        }
+    }
+
+    fn abandon(&self, announced: Vec<Vec<u8>>) {
+        // Where the queue is full they end with the lives of what they would retract.
+        announced.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
+    }
+
+    fn set_live(&self, live: bool) {
         let mut state = self.lock();
         if state.live && !live {
             state.deaf_since = Instant::now();
@@ -97,13 +160,41 @@ impl<S: Source> Bus<S> {
         }
         state.live = live;
         state.was_live |= live;
+    }
+
+    /// Something is missing, or nothing is heard.
+    fn suspend(&self, counter: &Counter) {
+        self.lock().whole = false;
+        self.fleet.epochs.suspend();
+        counter.add_one();
+    }
+
+    fn begun(&self, lineage: Lineage) {
+        let mut state = self.lock();
+        (state.whole, state.lineage, state.covered) = (true, Some(lineage), (0, Lsn::ZERO));
         state.round += 1;
-        self.fleet.epochs.hear_from(None);
+        self.fleet.epochs.forget();
         drop(state);
-        if let Some(counter) = counter {
-            counter.add_one();
-        }
         self.news.notify_one();
+    }
+
+    fn resume(&self) {
+        let mut state = self.lock();
+        state.whole = true;
+        self.fleet.epochs.resume();
+        drop(state);
+        self.news.notify_one();
+    }
+
+    fn covered(&self, lineage: Lineage, history: u64, watermark: Lsn) {
+        let mut state = self.lock();
+        if state.lineage == Some(lineage) {
+            state.covered = (history, watermark);
+            let epoch = self.fleet.epochs.current();
+            if let Some(span) = epoch.span.as_ref().filter(|span| span.lineage == lineage && epoch.fingerprint == history) {
+                span.raise(watermark);
+            }
+        }
     }
 
     pub(crate) fn was_heard(&self) -> bool {
@@ -122,8 +213,12 @@ impl<S: Source> Bus<S> {
 struct Owner<S>(Arc<Bus<S>>);
 
 impl<S: Source> Hear for Owner<S> {
-    fn generation(&mut self) -> u64 {
-        self.0.fleet.epochs.current().history.generation()
+    fn pulse(&mut self) -> Pulse {
+        self.0.fleet.epochs.pulse()
+    }
+
+    fn abandoned(&mut self, announced: Vec<Vec<u8>>) {
+        self.0.abandon(announced);
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -137,17 +232,21 @@ impl<S: Source> Hear for Owner<S> {
                     trace::retraction_elsewhere(notice.position);
                 }
             }
-            Heard::Live(_) => {
+            Heard::Live => {
                 trace::bus_live();
-                bus.change(true, None);
+                bus.set_live(true);
             }
-            Heard::Gap(gap, _) => {
+            Heard::Begun(lineage) => bus.begun(lineage),
+            Heard::Whole => bus.resume(),
+            Heard::Covered { lineage, history, watermark } => bus.covered(lineage, history, watermark),
+            Heard::Gap(gap) => {
                 trace::bus_gap(&gap);
-                bus.change(true, Some(&fleet.counters.gaps));
+                bus.suspend(&fleet.counters.gaps);
             }
             Heard::Deaf(why) => {
                 trace::bus_deaf(&why);
-                bus.change(false, Some(&fleet.counters.deaf));
+                bus.set_live(false);
+                bus.suspend(&fleet.counters.deaf);
             }
             Heard::Generation(generation) => {
                 if fleet.epochs.adopt_generation(generation) {

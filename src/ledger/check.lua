@@ -5,12 +5,15 @@
 -- KEYS[2]  an address at which nothing can lie
 -- ARGV[1]  the channel
 -- ARGV[2]  the id of a new log, should one have to be begun
--- ARGV[3]  the body of a heartbeat, opaque
+-- ARGV[3]  the body of a heartbeat: its kind (1), the history (8), and what is opaque here
 
 local log = open(KEYS[1], ARGV[2])
+sweep(KEYS[1], { p = '' })
 redis.call('HSET', KEYS[1], 'id', log.id)
-redis.call('HINCRBY', KEYS[1], 'seq', 0)
+redis.call('HGET', KEYS[1], 'a')
+redis.call('HDEL', KEYS[1], 'a')
+redis.call('DEL', KEYS[2])
 redis.call('GET', KEYS[2])
 redis.call('SET', KEYS[2], '', 'XX', 'PX', 1)
-redis.call('PUBLISH', ARGV[1], frame(log) .. ARGV[3])
+redis.call('PUBLISH', ARGV[1], frame(log, string.sub(ARGV[3], 2, 9)) .. ARGV[3])
 return 0

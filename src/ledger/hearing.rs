@@ -7,9 +7,12 @@
 //! Whoever drives this feeds in what happened, carries out the effects in order, and calls [`Hearing::tick`] at
 //! [`Hearing::wake_at`].
 
-use super::message::{Body, Frame, Message, Unreadable};
-use super::place::{Gap, Place};
+use super::message::{Body, Message, Unreadable};
+use super::order::{Found, Order};
+use super::place::{Gap, Mark};
 use super::{Beat, Notice};
+use crate::Lsn;
+use crate::lineage::Lineage;
 use crate::rules::{Rule, holds};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -50,6 +53,13 @@ pub(crate) enum Effect {
     Reopen,
     /// Send a heartbeat with this nonce; answer with [`Hearing::beat_answered`].
     SendBeat(u64),
+    /// Ask the log for the messages after this sequence number; answer with [`Hearing::repaired`].
+    Repair {
+        /// The log that they are of.
+        lineage: Lineage,
+        /// The last one that is known.
+        after: u64,
+    },
     /// Tell the owner.
     Tell(Heard),
 }
@@ -57,13 +67,26 @@ pub(crate) enum Effect {
 /// What the owner of the epoch is told, in the order in which it is true.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Heard {
-    /// From here on everything that is published is heard: a position of the primary read after this is a start for a
-    /// new epoch. `frame` is the place in the log from which nothing is missing.
-    Live(Frame),
+    /// Our heartbeats come back.
+    Live,
+    /// From here on everything that is published in this log is heard: a position of the primary read after this is a start
+    /// for a new epoch. What was heard before counts no more.
+    Begun(Lineage),
+    /// Something was published and not heard, though hearing goes on.
+    Gap(Gap),
+    /// Everything since the last beginning has been heard, also what was missing or was published while deaf.
+    Whole,
+    /// Everything that the log knows to be retracted up to this position of a history has been told.
+    Covered {
+        /// The log.
+        lineage: Lineage,
+        /// The history that the position lies in.
+        history: u64,
+        /// The position.
+        watermark: Lsn,
+    },
     /// Nothing is known to be heard any longer.
     Deaf(Deaf),
-    /// Something was published and not heard, though hearing goes on. What follows is complete again, from this place.
-    Gap(Gap, Frame),
     /// A retraction. May be told twice, and while deaf: floors only rise.
     Retracted(Notice),
     /// Somebody knows that history was replaced this often.
@@ -103,6 +126,8 @@ pub(crate) struct Hearing<R> {
     /// Attempts to open a subscription since one was live.
     attempts: u32,
     generation: u64,
+    /// The place in the log, kept while nothing is heard: perhaps the log still has what is missed meanwhile.
+    order: Option<Order>,
     effects: VecDeque<Effect>,
 }
 
@@ -122,21 +147,21 @@ struct Channel {
     /// When the newest heartbeat that came back was sent, or when the subscription was opened. The moment of sending,
     /// since a channel that delivers late has not shown that it is heard now.
     proven: Instant,
-    /// The place in the log, once live.
-    place: Option<Place>,
+    /// One of them has come back.
+    live: bool,
 }
 
 impl<R: FnMut() -> u64> Hearing<R> {
     /// Nothing is open, and the first attempt is due at once.
     pub(crate) fn new(timing: Timing, random: R, now: Instant) -> Self {
-        Self { random, timing, state: State::Waiting(now), attempts: 0, generation: 0, effects: VecDeque::new() }
+        Self { random, timing, state: State::Waiting(now), attempts: 0, generation: 0, order: None, effects: VecDeque::new() }
     }
 
     pub(crate) fn phase(&self) -> Phase {
         match &self.state {
             State::Waiting(_) | State::Opening(_) => Phase::Connecting,
-            State::Open(Channel { place: None, .. }) => Phase::Subscribed,
-            State::Open(Channel { place: Some(_), .. }) => Phase::Live,
+            State::Open(Channel { live: false, .. }) => Phase::Subscribed,
+            State::Open(Channel { live: true, .. }) => Phase::Live,
         }
     }
 
@@ -183,7 +208,7 @@ impl<R: FnMut() -> u64> Hearing<R> {
 
     /// The server confirmed the subscription that [`Effect::Reopen`] asked for.
     pub(crate) fn subscribed(&mut self, now: Instant) {
-        let channel = Channel { sent: VecDeque::new(), beat_due: now, proven: now, place: None };
+        let channel = Channel { sent: VecDeque::new(), beat_due: now, proven: now, live: false };
         self.state = State::Open(channel);
         self.tick(now);
     }
@@ -220,20 +245,54 @@ impl<R: FnMut() -> u64> Hearing<R> {
             Err(unreadable) => return self.effects.push_back(Effect::Tell(Heard::Unreadable(unreadable))),
         };
         self.hear_generation(message.frame.generation);
-        if let State::Open(Channel { place: Some(place), .. }) = &mut self.state
-            && let Some(gap) = place.follow(&message, bytes)
-            && holds(Rule::GapsAreNoticed)
-        {
-            // Before the retraction itself, so that it raises the floors of whatever epoch the gap begins.
-            self.effects.push_back(Effect::Tell(Heard::Gap(gap, message.frame)));
+        let mark = Mark::of(&message, bytes);
+        // At once, in whatever order they come: floors only rise. But before what vouches for them.
+        if let Body::Retraction(notice) = &message.body {
+            self.effects.push_back(Effect::Tell(Heard::Retracted(notice.clone())));
         }
-        match message.body {
-            Body::Retraction(notice) => self.effects.push_back(Effect::Tell(Heard::Retracted(notice))),
-            Body::Heartbeat { nonce } => self.hear_beat(nonce, message.frame, now),
+        if let (Phase::Live, Some(order)) = (self.phase(), &mut self.order) {
+            let found = order.hear(mark);
+            self.found(found);
+        }
+        if let Body::Heartbeat { nonce, .. } = message.body {
+            self.hear_beat(nonce, mark, now);
         }
     }
 
-    fn hear_beat(&mut self, nonce: u64, frame: Frame, now: Instant) {
+    /// The answer to [`Effect::Repair`]; `None` where the log has not got all of it, or did not answer.
+    pub(crate) fn repaired(&mut self, messages: Option<&[Vec<u8>]>) {
+        let Some(order) = self.order.as_mut().filter(|_| matches!(self.state, State::Open(Channel { live: true, .. })))
+        else {
+            return;
+        };
+        let decode = |bytes: &Vec<u8>| Message::decode(bytes).ok().map(|message| (Mark::of(&message, bytes), message));
+        let answer: Option<Vec<(Mark, Message)>> = messages.and_then(|messages| messages.iter().map(decode).collect());
+        let marks = answer.as_ref().map(|answer| answer.iter().map(|(mark, _)| *mark).collect());
+        let found = order.answered(marks);
+        for (_, message) in answer.into_iter().flatten() {
+            if let Body::Retraction(notice) = message.body {
+                self.effects.push_back(Effect::Tell(Heard::Retracted(notice)));
+            }
+        }
+        self.found(found);
+    }
+
+    fn found(&mut self, found: Vec<Found>) {
+        for found in found {
+            self.effects.push_back(match found {
+                Found::Ordered(Mark { frame, history, .. }) => {
+                    let (lineage, watermark) = (frame.lineage, frame.watermark);
+                    Effect::Tell(Heard::Covered { lineage, history, watermark })
+                }
+                Found::Gap(gap) => Effect::Tell(Heard::Gap(gap)),
+                Found::Ask { lineage, after } => Effect::Repair { lineage, after },
+                Found::Whole => Effect::Tell(Heard::Whole),
+                Found::Begun(frame) => Effect::Tell(Heard::Begun(frame.lineage)),
+            });
+        }
+    }
+
+    fn hear_beat(&mut self, nonce: u64, mark: Mark, now: Instant) {
         let State::Open(channel) = &mut self.state else { return };
         let Some(at) = channel.sent.iter().position(|(sent, _)| *sent == nonce) else { return };
         let Some((_, sent)) = channel.sent.drain(..=at).next_back() else { return };
@@ -241,10 +300,18 @@ impl<R: FnMut() -> u64> Hearing<R> {
             return;
         }
         channel.proven = sent;
-        if channel.place.is_none() {
-            channel.place = Some(Place::at(frame));
+        if !channel.live {
+            channel.live = true;
             self.attempts = 0;
-            self.effects.push_back(Effect::Tell(Heard::Live(frame)));
+            self.effects.push_back(Effect::Tell(Heard::Live));
+            let found = match &mut self.order {
+                Some(order) => order.resume(mark),
+                None => {
+                    self.order = Some(Order::at(mark.frame));
+                    vec![Found::Begun(mark.frame), Found::Ordered(mark)]
+                }
+            };
+            self.found(found);
         }
     }
 
@@ -258,6 +325,9 @@ impl<R: FnMut() -> u64> Hearing<R> {
     fn give_up(&mut self, why: Deaf, now: Instant) {
         if self.phase() == Phase::Live {
             self.effects.push_back(Effect::Tell(Heard::Deaf(why)));
+        }
+        if let Some(order) = &mut self.order {
+            order.pause();
         }
         let doubled = self.timing.reopen_min.saturating_mul(1 << self.attempts.min(16));
         let longest = doubled.min(self.timing.reopen_max);

@@ -1,7 +1,7 @@
 //! Drives [`Hearing`] over a ledger: the only task that reads the bus.
 
 use super::hearing::{Effect, Heard, Hearing};
-use super::{Beat, Ledger, Subscription};
+use super::{Beat, Ledger, Pulse, Subscription};
 use crate::tier::TierError;
 use crate::trace;
 use std::convert::Infallible;
@@ -12,8 +12,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// The owner of what is heard.
 pub(crate) trait Hear: Send {
-    /// The generation that the next heartbeat carries.
-    fn generation(&mut self) -> u64;
+    /// What the next heartbeat says.
+    fn pulse(&mut self) -> Pulse;
+
+    /// Announcements were given up: what they named has to be retracted. Must not wait, as [`hear`](Self::hear).
+    fn abandoned(&mut self, announced: Vec<Vec<u8>>);
 
     /// Takes what was heard, in order. It runs between two messages, so it must not wait: what takes time (reading a
     /// position of the primary for a new epoch) is handed to somebody else.
@@ -36,6 +39,7 @@ where
     let mut subscription: Option<L::Subscription> = None;
     let mut opening: Option<Doing<'_, L::Subscription>> = None;
     let mut beat: Option<Doing<'_, Beat>> = None;
+    let mut repair: Option<Doing<'_, Option<Vec<Vec<u8>>>>> = None;
     let (mut beats, mut openings) =
         (Complaint::new(trace::heartbeat_failed), Complaint::new(trace::subscription_failed));
     loop {
@@ -43,20 +47,26 @@ where
         while let Some(effect) = hearing.next_effect() {
             match effect {
                 Effect::Reopen => {
-                    subscription = None;
+                    (subscription, repair) = (None, None);
                     opening = Some(Box::pin(ledger.subscribe()));
                 }
-                Effect::SendBeat(nonce) => beat = Some(Box::pin(ledger.beat(nonce, owner.generation()))),
+                Effect::SendBeat(nonce) => beat = Some(Box::pin(ledger.beat(nonce, owner.pulse()))),
+                Effect::Repair { lineage, after } => repair = Some(Box::pin(ledger.repair(lineage, after))),
                 Effect::Tell(heard) => owner.hear(heard),
             }
         }
         // Messages come after the answers: a flood of them must not keep our own heartbeat from being sent.
         tokio::select! {
             biased;
-            answer = done(&mut beat) => {
+            mut answer = done(&mut beat) => {
                 beats.about(&answer);
+                let abandoned = answer.as_mut().map(|beat| std::mem::take(&mut beat.abandoned)).unwrap_or_default();
                 hearing.beat_answered(answer.ok(), Instant::now());
+                if !abandoned.is_empty() {
+                    owner.abandoned(abandoned);
+                }
             }
+            answer = done(&mut repair) => hearing.repaired(answer.ok().flatten().as_deref()),
             opened = done(&mut opening) => {
                 openings.about(&opened);
                 match opened {

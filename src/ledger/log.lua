@@ -1,11 +1,22 @@
--- The log's own record: a hash without a life of its own.
+-- The log of retractions: one hash without a life of its own, so that all of it is lost or nothing.
 --
--- id   8 bytes from a client's secure random source, made together with the sequence and lost with it: whoever finds
---      another id knows that the log was deleted, evicted or wiped
+-- id   8 bytes from a client's secure random source, made with the log and lost with it
 -- seq  how many retractions were numbered, in decimal
--- gen  8 bytes, big-endian: how often history was replaced, as far as anybody said
+-- gen  8 bytes: how often history was replaced, as far as anybody said
+-- w    the watermark of each history, the last 8 that were raised: history (8), position (8)
+-- p    the commits that were announced and may still come, at most 256: id (16), history (8), the position that the commit
+--      will be above (8), until when they are waited for in milliseconds of this server's clock (8)
+-- n    the last 64 announcements that were settled before they arrived, and are refused when they do: id (16)
+-- a…   what was announced under this id, if it is not long: for whoever finds that its writer is gone
+-- m…   the last 1024 messages, by their number modulo 1024, empty where one is long: for whoever missed them
+--
+-- All numbers in bytes are big-endian. They are compared in halves, since a Lua number is a double; those that are
+-- written in decimal, and times, stay below 2^53.
 
 local U32 = 4294967296
+local WATERMARKS, NOTES, RING, KEPT = 8, 64, 1024, 4096
+local PENDING, PENDING_BYTES = 256, 40
+local ZERO = string.rep('\0', 8)
 
 -- Whether these are the bytes of a 64-bit number.
 local function is_number(bytes)
@@ -18,22 +29,123 @@ local function greater(a, b)
   return ahigh > bhigh or (ahigh == bhigh and alow > blow)
 end
 
--- Reads the record and begins a new one, with the id `candidate`, where there is none or none that can be used. A key of
+local function number(value)
+  return struct.pack('>I4I4', math.floor(value / U32), value % U32)
+end
+
+local function value(bytes)
+  local high, low = struct.unpack('>I4I4', bytes)
+  return high * U32 + low
+end
+
+local function records(bytes, size)
+  if type(bytes) ~= 'string' or #bytes % size ~= 0 then return '' end
+  return bytes
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Which log this is: the id, on a server with this replication id. A restart and a failover change that one, and what
+-- the log held before may be missing then.
+local function lineage_of(id)
+  local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  local hash = string.sub(redis.sha1hex(server .. id), 1, 16)
+  return (string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
+end
+
+-- Reads the log and begins a new one, with the id `candidate`, where there is none or none that can be used. A key of
 -- another type raises the error, before anything has been written.
 local function open(key, candidate)
-  local record = redis.call('HMGET', key, 'id', 'seq', 'gen')
+  local record = redis.call('HMGET', key, 'id', 'seq', 'gen', 'w', 'p', 'n')
   local id, seq, gen = record[1], record[2], record[3]
   -- Fifteen digits are exact in a double.
   local usable = is_number(id) and type(seq) == 'string' and #seq <= 15 and string.match(seq, '^%d+$')
+  local log = { id = id, gen = gen, w = records(record[4], 16), p = records(record[5], PENDING_BYTES), n = records(record[6], 16) }
   if not usable then
-    id, seq = candidate, '0'
-    redis.call('HSET', key, 'id', id, 'seq', seq)
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'id', candidate, 'seq', '0')
+    log = { id = candidate, gen = gen, w = '', p = '', n = '' }
+    seq = '0'
   end
-  if not is_number(gen) then gen = string.rep('\0', 8) end
-  return { id = id, seq = tonumber(seq), gen = gen }
+  if not is_number(log.gen) then log.gen = ZERO end
+  log.seq, log.lineage = tonumber(seq), lineage_of(log.id)
+  return log
 end
 
--- The 28 bytes in front of every message (message.rs).
-local function frame(log)
-  return 'HWB\1' .. log.id .. struct.pack('>I4I4', math.floor(log.seq / U32), log.seq % U32) .. log.gen
+-- Writes it back, in one step, which fails as a whole where memory is short.
+local function save(key, log, ...)
+  redis.call('HSET', key, 'seq', string.format('%.0f', log.seq), 'gen', log.gen, 'w', log.w, 'p', log.p, 'n', log.n, ...)
+end
+
+local function watermark(log, history)
+  for at = 1, #log.w, 16 do
+    if string.sub(log.w, at, at + 7) == history then return string.sub(log.w, at + 8, at + 15) end
+  end
+  return ZERO
+end
+
+-- Raises the watermark of a history as far as is flushed, and nobody who announced a commit may still make it.
+local function raise(log, history, flush)
+  local top = flush
+  for at = 1, #log.p, PENDING_BYTES do
+    local above = string.sub(log.p, at + 24, at + 31)
+    if string.sub(log.p, at + 16, at + 23) == history and greater(top, above) then top = above end
+  end
+  local before, others = watermark(log, history), ''
+  if greater(before, top) then top = before end
+  for at = 1, #log.w, 16 do
+    if string.sub(log.w, at, at + 7) ~= history then others = others .. string.sub(log.w, at, at + 15) end
+  end
+  log.w = string.sub(others, -16 * (WATERMARKS - 1)) .. history .. top
+end
+
+-- Takes an announcement off the list; whether it was there.
+local function remove(log, id)
+  for at = 1, #log.p, PENDING_BYTES do
+    if string.sub(log.p, at, at + 15) == id then
+      log.p = string.sub(log.p, 1, at - 1) .. string.sub(log.p, at + PENDING_BYTES)
+      return true
+    end
+  end
+  return false
+end
+
+-- Refuses this announcement, should it still come.
+local function note(log, id)
+  log.n = string.sub(log.n .. id, -16 * NOTES)
+end
+
+local function is_noted(log, id)
+  for at = 1, #log.n, 16 do
+    if string.sub(log.n, at, at + 15) == id then return true end
+  end
+  return false
+end
+
+-- Gives up what was waited for long enough. Returns what had been announced.
+local function sweep(key, log)
+  local now, kept, abandoned = now_ms(), '', {}
+  for at = 1, #log.p, PENDING_BYTES do
+    local record = string.sub(log.p, at, at + PENDING_BYTES - 1)
+    if value(string.sub(record, 33, 40)) > now then
+      kept = kept .. record
+    else
+      local name = 'a' .. string.sub(record, 1, 16)
+      local announced = redis.call('HGET', key, name)
+      if announced then
+        abandoned[#abandoned + 1] = announced
+        redis.call('HDEL', key, name)
+      end
+    end
+  end
+  log.p = kept
+  return abandoned
+end
+
+-- The 36 bytes in front of every message (message.rs).
+local function frame(log, history)
+  return 'HWB\2' .. log.lineage .. number(log.seq) .. log.gen .. watermark(log, history)
 end

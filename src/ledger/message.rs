@@ -3,41 +3,48 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | `HWB` and the format version |
-//! | 4 | 8 | the log's id |
+//! | 4 | 8 | lineage |
 //! | 12 | 8 | sequence number: a retraction's own, in a heartbeat the last one taken |
 //! | 20 | 8 | generation |
-//! | 28 | 1 | kind: 1 a retraction, 2 a heartbeat |
-//! | 29 | | the body |
+//! | 28 | 8 | watermark of the history that the body names |
+//! | 36 | 1 | kind: 1 a retraction, 2 a heartbeat |
+//! | 37 | 8 | history |
+//! | 45 | | the body |
 //!
-//! A retraction's body: history (8), timeline (4), LSN (8), number of keys (2) and of groups (2), their digests. A
-//! heartbeat's: the nonce of who sent it (8). Numbers are big-endian.
+//! A retraction's body: timeline (4), LSN (8), number of keys (2) and of groups (2), their digests. A heartbeat's: the
+//! nonce of who sent it (8). Numbers are big-endian.
 //!
-//! The log writes the first 28 bytes, in the same atomic step that takes the sequence number; the client writes the
+//! The log writes the first 36 bytes, in the same atomic step that takes the sequence number; the client writes the
 //! rest, which the log does not read.
+//!
+//! What a writer announces is kept by the log for whoever finds that it never settled: the transaction's id (8, zero where
+//! it has none yet), and then as a retraction from its kind on, at the position that the write will be above.
 
 use super::{NOTICE_NAMES_MAX, Notice};
 use crate::bytes::Reader;
 use crate::digest::Digest;
+use crate::lineage::Lineage;
 use crate::{Lsn, Position, Timeline};
 
 const MAGIC: [u8; 3] = *b"HWB";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const RETRACTION: u8 = 1;
 const HEARTBEAT: u8 = 2;
 
 /// Bytes that the log puts in front.
-const FRAME_BYTES: usize = 28;
+const FRAME_BYTES: usize = 36;
 
 /// What the log knows of itself when it publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Frame {
-    /// A secret-quality random number, made with the log and lost with it: two logs are one only if their ids agree.
-    /// It is the part of the lineage that the log itself can know.
-    pub(crate) log: u64,
+    /// Which log it is.
+    pub(crate) lineage: Lineage,
     /// How many retractions this log has numbered.
     pub(crate) sequence: u64,
     /// How often history was replaced without a new timeline, as far as this log was told.
     pub(crate) generation: u64,
+    /// Every write at or below it that was announced in the message's history has been retracted by messages up to this one.
+    pub(crate) watermark: Lsn,
 }
 
 /// One message, decoded.
@@ -50,7 +57,17 @@ pub(crate) struct Message {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Body {
     Retraction(Notice),
-    Heartbeat { nonce: u64 },
+    Heartbeat { nonce: u64, history: u64 },
+}
+
+impl Body {
+    /// The history that the frame's watermark is of.
+    pub(crate) fn history(&self) -> u64 {
+        match self {
+            Self::Retraction(notice) => notice.history,
+            Self::Heartbeat { history, .. } => *history,
+        }
+    }
 }
 
 /// Why bytes heard on the bus were not understood. They are left alone: where a retraction was in them, the next
@@ -70,9 +87,10 @@ impl Frame {
         let mut bytes = Vec::with_capacity(FRAME_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&self.log.to_be_bytes());
+        bytes.extend_from_slice(&self.lineage.number().to_be_bytes());
         bytes.extend_from_slice(&self.sequence.to_be_bytes());
         bytes.extend_from_slice(&self.generation.to_be_bytes());
+        bytes.extend_from_slice(&self.watermark.offset().to_be_bytes());
         bytes
     }
 }
@@ -92,18 +110,21 @@ impl Message {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let frame = Frame { log: reader.u64()?, sequence: reader.u64()?, generation: reader.u64()? };
-        let body = match reader.u8()? {
-            RETRACTION => Body::Retraction(read_notice(reader)?),
-            HEARTBEAT => Body::Heartbeat { nonce: reader.u64()? },
+        let (lineage, sequence) = (Lineage::from_number(reader.u64()?), reader.u64()?);
+        let (generation, watermark) = (reader.u64()?, Lsn::new(reader.u64()?));
+        let frame = Frame { lineage, sequence, generation, watermark };
+        let (kind, history) = (reader.u8()?, reader.u64()?);
+        let body = match kind {
+            RETRACTION => Body::Retraction(read_notice(history, reader)?),
+            HEARTBEAT => Body::Heartbeat { nonce: reader.u64()?, history },
             _ => return None,
         };
         Some(Self { frame, body })
     }
 }
 
-fn read_notice(reader: &mut Reader<'_>) -> Option<Notice> {
-    let (history, timeline, lsn) = (reader.u64()?, Timeline(reader.u32()?), Lsn::new(reader.u64()?));
+fn read_notice(history: u64, reader: &mut Reader<'_>) -> Option<Notice> {
+    let (timeline, lsn) = (Timeline(reader.u32()?), Lsn::new(reader.u64()?));
     let (keys, groups) = (usize::from(reader.u16()?), usize::from(reader.u16()?));
     if keys + groups > NOTICE_NAMES_MAX {
         return None;
@@ -132,10 +153,30 @@ pub(crate) fn retraction(notice: &Notice) -> Vec<u8> {
 }
 
 /// The part of a heartbeat that the client writes.
-pub(crate) fn heartbeat(nonce: u64) -> Vec<u8> {
+pub(crate) fn heartbeat(nonce: u64, history: u64) -> Vec<u8> {
     let mut bytes = vec![HEARTBEAT];
+    bytes.extend_from_slice(&history.to_be_bytes());
     bytes.extend_from_slice(&nonce.to_be_bytes());
     bytes
+}
+
+/// What is kept of an announcement: the write's names, at the position that it will be above.
+pub(crate) fn announced(xid: Option<u64>, notice: &Notice) -> Vec<u8> {
+    let mut bytes = xid.unwrap_or(0).to_be_bytes().to_vec();
+    bytes.extend_from_slice(&retraction(notice));
+    bytes
+}
+
+/// Reads it back; `None` where it is nothing of the kind.
+pub(crate) fn read_announced(bytes: &[u8]) -> Option<(Option<u64>, Notice)> {
+    let mut reader = Reader::new(bytes);
+    let xid = Some(reader.u64()?).filter(|xid| *xid != 0);
+    if reader.u8()? != RETRACTION {
+        return None;
+    }
+    let history = reader.u64()?;
+    let notice = read_notice(history, &mut reader)?;
+    reader.is_empty().then_some((xid, notice))
 }
 
 /// The same notice in parts of at most [`NOTICE_NAMES_MAX`] names. A notice without names has no parts: it tells nothing.
@@ -174,12 +215,19 @@ mod tests {
         [&frame.encode()[..], body].concat()
     }
 
-    const FRAME: Frame = Frame { log: 0x1122_3344_5566_7788, sequence: 9, generation: 1 };
+    const FRAME: Frame = Frame {
+        lineage: Lineage::from_number(0x1122_3344_5566_7788),
+        sequence: 9,
+        generation: 1,
+        watermark: Lsn::new(0x42),
+    };
 
     #[test]
     fn the_frame_is_part_of_the_format() {
-        let hex: String = framed(FRAME, &heartbeat(3)).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "485742011122334455667788000000000000000900000000000000010200000000000000 03".replace(' ', ""));
+        let hex: String = framed(FRAME, &heartbeat(3, 5)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "48574202 1122334455667788 0000000000000009 0000000000000001 0000000000000042 02 0000000000000005 \
+                        0000000000000003";
+        assert_eq!(hex, expected.replace(' ', ""));
     }
 
     #[test]
@@ -190,7 +238,7 @@ mod tests {
         assert_eq!(Message::decode(&long), Err(Unreadable::Malformed));
         let longer = framed(FRAME, &retraction(&notice(NOTICE_NAMES_MAX, 1)));
         assert_eq!(Message::decode(&longer), Err(Unreadable::Malformed));
-        assert_eq!(Message::decode(b"HWB\x09anything"), Err(Unreadable::OtherVersion));
+        assert_eq!(Message::decode(b"HWB\x01anything"), Err(Unreadable::OtherVersion));
     }
 
     #[test]
@@ -210,15 +258,19 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_published_is_heard(
-            (log, sequence, generation, nonce) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
+            (lineage, sequence, generation, watermark) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
+            (nonce, xid) in (any::<u64>(), any::<u64>()),
             (keys, groups) in (0..40usize, 0..40usize),
         ) {
-            let frame = Frame { log, sequence, generation };
+            let (lineage, watermark) = (Lineage::from_number(lineage), Lsn::new(watermark));
+            let frame = Frame { lineage, sequence, generation, watermark };
             let notice = notice(keys, groups);
             let heard = Message::decode(&framed(frame, &retraction(&notice)));
-            prop_assert_eq!(heard, Ok(Message { frame, body: Body::Retraction(notice) }));
-            let heard = Message::decode(&framed(frame, &heartbeat(nonce)));
-            prop_assert_eq!(heard, Ok(Message { frame, body: Body::Heartbeat { nonce } }));
+            prop_assert_eq!(heard, Ok(Message { frame, body: Body::Retraction(notice.clone()) }));
+            let heard = Message::decode(&framed(frame, &heartbeat(nonce, 5)));
+            prop_assert_eq!(heard, Ok(Message { frame, body: Body::Heartbeat { nonce, history: 5 } }));
+            let xid = Some(xid).filter(|xid| *xid != 0);
+            prop_assert_eq!(read_announced(&announced(xid, &notice)), Some((xid, notice)));
         }
 
         #[test]

@@ -5,10 +5,11 @@ pub(crate) mod bus;
 pub(crate) mod hearing;
 pub(crate) mod listener;
 pub(crate) mod message;
+mod order;
 mod place;
 mod redis;
 
-use crate::Position;
+use crate::{Lsn, Position};
 use crate::digest::Digest;
 use crate::sealed::Sealed;
 use crate::tier::TierError;
@@ -16,6 +17,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use self::redis::{RedisLedger, RedisSubscription};
+pub use crate::lineage::Lineage;
 
 /// The most keys and groups that one notice carries; a larger retraction is told in several.
 pub const NOTICE_NAMES_MAX: usize = 1024;
@@ -33,11 +35,56 @@ pub struct Notice {
     pub groups: Vec<Digest>,
 }
 
-/// What the log answers to a heartbeat.
+/// A commit that may come: told before COMMIT, so that the watermark stays below it until it is settled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcement {
+    /// Tells it from every other: 16 bytes that nobody can guess.
+    pub id: [u8; 16],
+    /// What will be retracted, at a position of the log that the commit will be above.
+    pub notice: Notice,
+    /// The transaction's id, where it is known, for whoever finds that its writer is gone.
+    pub xid: Option<u64>,
+    /// How long the watermark waits for it, by the log's clock.
+    pub lease: Duration,
+}
+
+/// The end of an announcement: the commit is at or below its notice's position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settlement {
+    /// The announcement's.
+    pub id: [u8; 16],
+    /// What the primary had flushed when the token was read.
+    pub flush: Lsn,
+}
+
+/// What the log answers to a retraction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Retracted {
+    /// The log that had the announcement until now, and has the retraction: it vouches for the write. `None` where there was
+    /// none, or it had been given up.
+    pub vouched_by: Option<Lineage>,
+    /// Announcements that were given up just now, as they are kept.
+    pub abandoned: Vec<Vec<u8>>,
+}
+
+/// What an instance says with its heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pulse {
+    /// How often history was replaced without a new timeline, as far as the instance knows.
+    pub generation: u64,
+    /// The instance's history ([`History::fingerprint`](crate::History::fingerprint)).
+    pub history: u64,
+    /// What its primary has flushed, as far as the instance knows.
+    pub flush: Lsn,
+}
+
+/// What the log answers to a heartbeat.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Beat {
     /// How often history was replaced without a new timeline, as far as this log knows.
     pub generation: u64,
+    /// Announcements that were given up just now, as they are kept.
+    pub abandoned: Vec<Vec<u8>>,
 }
 
 /// The log of retractions that instances share: [`RedisLedger`], or in memory [`Shared`](crate::memory::Shared).
@@ -51,13 +98,37 @@ pub trait Ledger: Sealed + Send + Sync + 'static {
     /// What [`subscribe`](Self::subscribe) returns.
     type Subscription: Subscription;
 
+    /// Tells the log that a commit may come. Returns the log's lineage, or `None` where it does not take the announcement:
+    /// too many are open, or it was settled before it arrived. Dropped, it may have happened or not.
+    fn announce(
+        &self,
+        announcement: &Announcement,
+    ) -> impl Future<Output = Result<Option<Lineage>, TierError>> + Send;
+
+    /// Takes an announcement back: nothing was committed.
+    fn withdraw(&self, id: [u8; 16]) -> impl Future<Output = Result<(), TierError>> + Send;
+
     /// In one atomic step: leaves a marker at each key in the shared tier, to stay for `keep`, takes the log's next
-    /// sequence number, and publishes the notice with it. Dropped, it may have happened or not.
-    fn retract(&self, notice: &Notice, keep: Duration) -> impl Future<Output = Result<(), TierError>> + Send;
+    /// sequence number, ends the announcement, raises the watermark as far as that and all others allow, keeps the message
+    /// for those who miss it, and publishes it. Dropped, it may have happened or not.
+    fn retract(
+        &self,
+        notice: &Notice,
+        keep: Duration,
+        settlement: Option<Settlement>,
+    ) -> impl Future<Output = Result<Retracted, TierError>> + Send;
 
     /// Publishes a heartbeat that carries `nonce` and the log's current sequence number, after raising the log's
-    /// generation to at least `generation`.
-    fn beat(&self, nonce: u64, generation: u64) -> impl Future<Output = Result<Beat, TierError>> + Send;
+    /// generation to the pulse's, and the watermark as far as the open announcements allow.
+    fn beat(&self, nonce: u64, pulse: Pulse) -> impl Future<Output = Result<Beat, TierError>> + Send;
+
+    /// The messages of the log of `lineage` after sequence number `after`, to its end; `None` where it is another log, or
+    /// has not kept all of them.
+    fn repair(
+        &self,
+        lineage: Lineage,
+        after: u64,
+    ) -> impl Future<Output = Result<Option<Vec<Vec<u8>>>, TierError>> + Send;
 
     /// Opens a new subscription; it is confirmed by the server when this returns.
     fn subscribe(&self) -> impl Future<Output = Result<Self::Subscription, TierError>> + Send;

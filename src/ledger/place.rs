@@ -1,6 +1,7 @@
 //! A place in the log, and whether anything is missing between it and the next message.
 
 use super::message::{Body, Frame, Message};
+use crate::lineage::Lineage;
 use siphasher::sip::SipHasher13;
 use std::collections::VecDeque;
 use std::hash::Hasher;
@@ -12,54 +13,85 @@ pub(crate) enum Gap {
     Missing,
     /// The sequence fell: the log was set back to an older copy of itself.
     Fell,
-    /// Another log: the old one was deleted or lost.
+    /// Another log: the old one was deleted or lost, or another server took it over.
     OtherLog,
 }
 
-/// The retractions that can be told from a repetition of themselves.
-const RECENT_MAX: usize = 64;
+/// What a message is, seen from a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// The next one, or a heartbeat that stands where the place is.
+    Next,
+    /// A retraction that was taken before.
+    Again,
+    Gap(Gap),
+}
+
+/// What of a message tells its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    pub(super) frame: Frame,
+    /// The history that the watermark is of.
+    pub(super) history: u64,
+    /// The hash of a retraction.
+    retraction: Option<u64>,
+}
+
+/// The retractions that can be told from a repetition of themselves: as many as a log keeps.
+const RECENT_MAX: usize = 1_024;
 
 /// The last place heard in the log.
+#[derive(Clone, Debug)]
 pub(super) struct Place {
-    log: u64,
-    sequence: u64,
+    pub(super) lineage: Lineage,
+    pub(super) sequence: u64,
     /// Sequence numbers and hashes of the last retractions.
     recent: VecDeque<(u64, u64)>,
 }
 
-impl Place {
-    pub(super) fn at(frame: Frame) -> Self {
-        Self { log: frame.log, sequence: frame.sequence, recent: VecDeque::new() }
+impl Mark {
+    pub(super) fn of(message: &Message, bytes: &[u8]) -> Self {
+        let retraction = matches!(message.body, Body::Retraction(_)).then(|| hash(bytes));
+        Self { frame: message.frame, history: message.body.history(), retraction }
     }
 
-    /// Moves to where `message` stands, and says if anything may lie between.
-    pub(super) fn follow(&mut self, message: &Message, bytes: &[u8]) -> Option<Gap> {
-        let Frame { log, sequence, .. } = message.frame;
-        let retraction = matches!(message.body, Body::Retraction(_));
-        let repeated = retraction.then(|| (sequence, hash(bytes)));
-        let gap = if log != self.log {
-            Some(Gap::OtherLog)
-        } else if repeated.is_some_and(|told| self.recent.contains(&told)) {
-            return None;
-        } else if sequence > self.sequence.saturating_add(retraction.into()) {
-            Some(Gap::Missing)
-        } else if sequence < self.sequence.saturating_add(retraction.into()) {
+    pub(super) fn is_heartbeat(&self) -> bool {
+        self.retraction.is_none()
+    }
+}
+
+impl Place {
+    pub(super) fn at(frame: Frame) -> Self {
+        Self { lineage: frame.lineage, sequence: frame.sequence, recent: VecDeque::new() }
+    }
+
+    /// What the message with this mark is.
+    pub(super) fn step(&self, mark: &Mark) -> Step {
+        let Frame { lineage, sequence, .. } = mark.frame;
+        let due = self.sequence.saturating_add(mark.retraction.is_some().into());
+        if lineage != self.lineage {
+            Step::Gap(Gap::OtherLog)
+        } else if mark.retraction.is_some_and(|hash| self.recent.contains(&(sequence, hash))) {
+            Step::Again
+        } else if sequence > due {
+            Step::Gap(Gap::Missing)
+        } else if sequence < due {
             // A retraction with a number that another one had is as bad as a falling heartbeat.
-            Some(Gap::Fell)
+            Step::Gap(Gap::Fell)
         } else {
-            None
-        };
-        if gap.is_some() {
-            self.recent.clear();
+            Step::Next
         }
-        if let Some(told) = repeated {
+    }
+
+    /// Moves to where the message with this mark stands.
+    pub(super) fn take(&mut self, mark: &Mark) {
+        self.sequence = mark.frame.sequence;
+        if let Some(hash) = mark.retraction {
             if self.recent.len() == RECENT_MAX {
                 self.recent.pop_front();
             }
-            self.recent.push_back(told);
+            self.recent.push_back((self.sequence, hash));
         }
-        (self.log, self.sequence) = (log, sequence);
-        gap
     }
 }
 

@@ -1,6 +1,6 @@
 //! The log of retractions over Redis: a hash for its record, a channel for its messages.
 
-use super::{Beat, Ledger, Notice, Subscription, message};
+use super::{Announcement, Beat, Ledger, Lineage, Notice, Pulse, Retracted, Settlement, Subscription, message};
 use crate::Error;
 use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
 use crate::sealed::Sealed;
@@ -26,17 +26,29 @@ pub struct RedisLedger {
 
 #[derive(Debug)]
 struct Scripts {
+    announce: Lua,
+    withdraw: Lua,
     retract: Lua,
     beat: Lua,
+    repair: Lua,
     check: Lua,
+}
+
+/// A script behind the functions that all of them share.
+macro_rules! script {
+    ($($file:literal),+) => { Lua::new(concat!(include_str!("log.lua"), $(include_str!($file)),+)) };
 }
 
 impl Scripts {
     fn new() -> Self {
-        let retract = concat!(include_str!("../tier/rule.lua"), include_str!("log.lua"), include_str!("retract.lua"));
-        let beat = concat!(include_str!("log.lua"), include_str!("beat.lua"));
-        let check = concat!(include_str!("log.lua"), include_str!("check.lua"));
-        Self { retract: Lua::new(retract), beat: Lua::new(beat), check: Lua::new(check) }
+        Self {
+            announce: script!("announce.lua"),
+            withdraw: script!("withdraw.lua"),
+            retract: script!("../tier/rule.lua", "retract.lua"),
+            beat: script!("beat.lua"),
+            repair: script!("repair.lua"),
+            check: script!("check.lua"),
+        }
     }
 }
 
@@ -53,7 +65,7 @@ impl RedisLedger {
         // A channel is heard in all numbered databases, and the log's record lies in one.
         let (record, channel) = (format!("{namespace}:log"), format!("{namespace}:bus:{database}"));
         let ledger = Self { link, record, channel, scripts: Arc::new(Scripts::new()) };
-        let (candidate, body) = (candidate(), message::heartbeat(rand::random()));
+        let (candidate, body) = (candidate(), message::heartbeat(rand::random(), 0));
         let nowhere = Address { history: 0, key: crate::Digest::from_bytes([0; 16]) };
         let check = Call {
             keys: vec![ledger.record.clone(), entry_name(ledger.link.namespace(), &nowhere)],
@@ -74,6 +86,15 @@ impl RedisLedger {
             return Err(Error::configuration_because(remedy, refusal));
         }
         Ok(ledger)
+    }
+
+    /// One run of a script.
+    async fn one(&self, script: &Lua, keys: Vec<String>, args: Vec<&[u8]>) -> Result<Value, TierError> {
+        match self.link.run(script, &[Call { keys, args }]).await?.into_iter().next() {
+            Some(Value::ServerError(error)) => Err(self.refused(error.into())),
+            Some(answer) => Ok(answer),
+            None => Err(TierError::new("Redis did not answer a script of the log")),
+        }
     }
 
     fn refused(&self, error: RedisError) -> TierError {
@@ -99,6 +120,20 @@ fn candidate() -> [u8; 8] {
     rand::random::<u64>().to_be_bytes()
 }
 
+/// A lineage, or that there is none; outside, `None` where it is neither.
+fn lineage(answer: Value) -> Option<Option<Lineage>> {
+    let Value::BulkString(bytes) = answer else { return None };
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    <[u8; 8]>::try_from(bytes.as_slice()).ok().map(|bytes| Some(Lineage::from_number(u64::from_be_bytes(bytes))))
+}
+
+fn texts(answers: Vec<Value>) -> Vec<Vec<u8>> {
+    let text = |answer| if let Value::BulkString(bytes) = answer { Some(bytes) } else { None };
+    answers.into_iter().filter_map(text).collect()
+}
+
 impl Sealed for RedisLedger {}
 
 impl Sealed for RedisSubscription {}
@@ -106,42 +141,75 @@ impl Sealed for RedisSubscription {}
 impl Ledger for RedisLedger {
     type Subscription = RedisSubscription;
 
-    async fn retract(&self, notice: &Notice, keep: Duration) -> Result<(), TierError> {
-        let (marker, keep) = (envelope::marker(notice.position), life_ms(keep));
-        let parts: Vec<_> =
-            message::split(notice).map(|part| (message::retraction(&part), candidate(), part.keys)).collect();
-        let calls: Vec<_> = parts
-            .iter()
-            .map(|(body, candidate, keys)| {
-                let address = |key| entry_name(self.link.namespace(), &Address { history: notice.history, key });
-                let keys = std::iter::once(self.record.clone()).chain(keys.iter().copied().map(address)).collect();
-                Call { keys, args: vec![self.channel.as_bytes(), candidate, &marker, keep.as_bytes(), body] }
-            })
-            .collect();
-        for answer in self.link.run(&self.scripts.retract, &calls).await? {
-            match answer {
-                Value::Int(0) => {}
-                Value::Int(failed) => crate::trace::markers_not_left(failed),
-                Value::ServerError(error) => return Err(self.refused(error.into())),
-                _ => return Err(TierError::new("Redis answered a retraction with something else")),
-            }
-        }
-        Ok(())
+    async fn announce(&self, announcement: &Announcement) -> Result<Option<Lineage>, TierError> {
+        let Announcement { id, notice, xid, lease } = announcement;
+        let (candidate, history) = (candidate(), notice.history.to_be_bytes());
+        let (above, lease) = (notice.position.lsn.offset().to_be_bytes(), life_ms(*lease));
+        let announced = message::announced(*xid, notice);
+        let args: Vec<&[u8]> = vec![&candidate, id, &history, &above, lease.as_bytes(), &announced];
+        lineage(self.one(&self.scripts.announce, vec![self.record.clone()], args).await?)
+            .ok_or_else(|| TierError::new("Redis answered an announcement with something else"))
     }
 
-    async fn beat(&self, nonce: u64, generation: u64) -> Result<Beat, TierError> {
-        let unexpected = || TierError::new("Redis answered a heartbeat with something else");
-        let (candidate, generation) = (candidate(), generation.to_be_bytes());
-        let body = message::heartbeat(nonce);
-        let args = vec![self.channel.as_bytes(), &candidate, &generation, &body];
-        let answers = self.link.run(&self.scripts.beat, &[Call { keys: vec![self.record.clone()], args }]).await?;
-        match answers.into_iter().next().ok_or_else(unexpected)? {
-            Value::BulkString(bytes) => {
-                let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| unexpected())?;
-                Ok(Beat { generation: u64::from_be_bytes(bytes) })
+    async fn withdraw(&self, id: [u8; 16]) -> Result<(), TierError> {
+        self.one(&self.scripts.withdraw, vec![self.record.clone()], vec![&candidate(), &id]).await.map(drop)
+    }
+
+    async fn retract(
+        &self,
+        notice: &Notice,
+        keep: Duration,
+        settlement: Option<Settlement>,
+    ) -> Result<Retracted, TierError> {
+        let (marker, keep, candidate) = (envelope::marker(notice.position), life_ms(keep), candidate());
+        let body = message::retraction(notice);
+        let address = |key| entry_name(self.link.namespace(), &Address { history: notice.history, key });
+        let keys = std::iter::once(self.record.clone()).chain(notice.keys.iter().copied().map(address)).collect();
+        let flush = settlement.map(|settlement| settlement.flush.offset().to_be_bytes());
+        let id: &[u8] = settlement.as_ref().map_or(&[], |settlement| &settlement.id);
+        let flush: &[u8] = flush.as_ref().map_or(&[], |flush| flush);
+        let args = vec![self.channel.as_bytes(), &candidate, &marker, keep.as_bytes(), &body, id, flush];
+        let answer = match self.one(&self.scripts.retract, keys, args).await? {
+            Value::Array(answer) => <[Value; 3]>::try_from(answer).ok(),
+            _ => None,
+        };
+        match answer {
+            Some([Value::Int(failed), vouched, Value::Array(abandoned)]) => {
+                if failed != 0 {
+                    crate::trace::markers_not_left(failed);
+                }
+                lineage(vouched).map(|vouched_by| Retracted { vouched_by, abandoned: texts(abandoned) })
             }
-            Value::ServerError(error) => Err(self.refused(error.into())),
-            _ => Err(unexpected()),
+            _ => None,
+        }
+        .ok_or_else(|| TierError::new("Redis answered a retraction with something else"))
+    }
+
+    async fn beat(&self, nonce: u64, pulse: Pulse) -> Result<Beat, TierError> {
+        let (candidate, generation) = (candidate(), pulse.generation.to_be_bytes());
+        let (body, flush) = (message::heartbeat(nonce, pulse.history), pulse.flush.offset().to_be_bytes());
+        let args = vec![self.channel.as_bytes(), &candidate, &generation, &body, &flush];
+        let answer = match self.one(&self.scripts.beat, vec![self.record.clone()], args).await? {
+            Value::Array(answer) => <[Value; 2]>::try_from(answer).ok(),
+            _ => None,
+        };
+        match answer {
+            Some([Value::BulkString(generation), Value::Array(abandoned)]) => {
+                let generation = <[u8; 8]>::try_from(generation.as_slice()).ok().map(u64::from_be_bytes);
+                generation.map(|generation| Beat { generation, abandoned: texts(abandoned) })
+            }
+            _ => None,
+        }
+        .ok_or_else(|| TierError::new("Redis answered a heartbeat with something else"))
+    }
+
+    async fn repair(&self, lineage: Lineage, after: u64) -> Result<Option<Vec<Vec<u8>>>, TierError> {
+        let (lineage, after) = (lineage.number().to_be_bytes(), after.to_string());
+        let args: Vec<&[u8]> = vec![&lineage, after.as_bytes()];
+        match self.one(&self.scripts.repair, vec![self.record.clone()], args).await? {
+            Value::Array(messages) => Ok(Some(texts(messages))),
+            Value::Nil => Ok(None),
+            _ => Err(TierError::new("Redis answered a question for what was missed with something else")),
         }
     }
 

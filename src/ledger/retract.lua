@@ -1,4 +1,4 @@
--- Numbers one retraction, leaves its markers and publishes it (after rule.lua and log.lua).
+-- Numbers one retraction, leaves its markers, ends its announcement and publishes it (after rule.lua and log.lua).
 --
 -- KEYS[1]    the log
 -- KEYS[2..]  the addresses of the keys that changed
@@ -6,22 +6,35 @@
 -- ARGV[2]    the id of a new log, should one have to be begun
 -- ARGV[3]    the marker
 -- ARGV[4]    how long the markers stay, in milliseconds, at least 1
--- ARGV[5]    the body of the message, opaque
+-- ARGV[5]    the body of the message: its kind (1), the history (8), and what is opaque here
+-- ARGV[6]    the announcement's id (16), or nothing
+-- ARGV[7]    with it what the primary had flushed (8)
 --
--- Returns how many markers could not be left. That is no failure: a marker only saves fills that would be refused or
--- outdated anyway, it may be evicted at any time, and memory may be short.
+-- Returns how many markers could not be left; the lineage if the announcement stood here until now, or nothing; and
+-- what had been announced and was given up. A marker that could not be left is no failure: it only saves fills that
+-- would be refused or outdated anyway, it may be evicted at any time, and memory may be short.
 --
--- A script that fails does not roll back, so the order matters: first what can fail with nothing done (the record has
--- another type, memory is short), last the message. If only the message fails, its number is taken, and everybody
--- notices the gap with the next heartbeat.
+-- A script that fails does not roll back, so the order matters: first the log as a whole, or nothing where memory is
+-- short; last the message. If that fails, its number is taken, and everybody notices the gap and finds it in the log.
 
-local channel, candidate, marker, keep, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local channel, candidate, marker, keep, body, id, flush =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local log = open(KEYS[1], candidate)
-log.seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+local history = string.sub(body, 2, 9)
+local abandoned = sweep(KEYS[1], log)
+local vouched = ''
+if id ~= '' then
+  if remove(log, id) then vouched = log.lineage else note(log, id) end
+  raise(log, history, flush)
+end
+log.seq = log.seq + 1
+local message = frame(log, history) .. body
+save(KEYS[1], log, 'm' .. log.seq % RING, #message <= KEPT and message or '')
+if vouched ~= '' then redis.call('HDEL', KEYS[1], 'a' .. id) end
 local failed = 0
 for at = 2, #KEYS do
   local outcome = admit(KEYS[at], marker, keep)
   if outcome ~= 0 and outcome ~= 1 then failed = failed + 1 end
 end
-redis.call('PUBLISH', channel, frame(log) .. body)
-return failed
+redis.call('PUBLISH', channel, message)
+return { failed, vouched, abandoned }

@@ -8,7 +8,7 @@ use super::state::What;
 use super::writer::Writer;
 use crate::rules::{Rule, holds};
 use crate::source::{self, Committed, Fault, FaultKind, NodeId};
-use crate::{Position, Timeline, WalLayout};
+use crate::{Lsn, Position, Timeline, WalLayout};
 use tokio::time::{Instant, timeout_at};
 
 /// A transaction on a primary. Dropped, it rolls back.
@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 pub struct Tx {
     writer: Writer,
     from: Source,
-    timeline: Timeline,
+    begun: Position,
 }
 
 impl Tx {
     pub(super) async fn begin(from: &Source, node: NodeId) -> Result<Self, Fault> {
         let connection = from.connection(node).await?;
-        let timeline = connection.ask(Step::Begin, |server| Ok(token(server)?.timeline)).await?;
-        Ok(Self { writer: Writer::new(connection), from: from.clone(), timeline })
+        let begun = connection.ask(Step::Begin, token).await?;
+        Ok(Self { writer: Writer::new(connection), from: from.clone(), begun })
     }
 
     /// Sends the COMMIT. Once it has arrived, the server carries it out whether anybody waits or not.
@@ -51,11 +51,11 @@ impl Tx {
         connection.travel(Step::Acknowledge).await
     }
 
-    /// Reads the token, which must lie on the timeline that the transaction began on.
-    async fn place(&self, connection: &Connection) -> Result<Position, Fault> {
-        let token = connection.ask(Step::Token, token).await?;
-        match token.timeline == self.timeline {
-            true => Ok(token),
+    /// Reads the token, which must lie on the timeline that the transaction began on, and what is flushed.
+    async fn place(&self, connection: &Connection) -> Result<(Position, Lsn), Fault> {
+        let (token, flush) = connection.ask(Step::Token, |server| Ok((token(server)?, flush(server)?))).await?;
+        match token.timeline == self.begun.timeline {
+            true => Ok((token, flush)),
             false => {
                 Err(connection.fault(FaultKind::Unproven, "the timeline changed between the commit and its token"))
             }
@@ -86,9 +86,10 @@ impl Tx {
         let connection = self.from.after_commit(connection);
         let placed = timeout_at(deadline, self.place(&connection)).await.unwrap_or_else(|_| Err(late(&name)));
         match placed {
-            Ok(token) => {
+            Ok(placed) => {
                 self.from.shelf.put_back(connection);
-                Committed::Done { token: early.unwrap_or(token) }
+                let (token, flush) = early.unwrap_or(placed);
+                Committed::Done { token, flush }
             }
             Err(fault) => {
                 self.doubt(run);
@@ -107,8 +108,12 @@ impl Tx {
 impl source::Transaction for Tx {
     type Conn = Writer;
 
-    fn timeline(&self) -> Timeline {
-        self.timeline
+    fn begun(&self) -> Position {
+        self.begun
+    }
+
+    fn xid(&self) -> Option<u64> {
+        self.writer.xid()
     }
 
     fn conn(&self) -> &Writer {
@@ -139,4 +144,10 @@ fn token(server: &Server) -> Result<Position, FaultKind> {
     let primary = server.primary().ok_or(FaultKind::WrongRole)?;
     let lsn = if holds(Rule::TokenIsInserted) { primary.token() } else { WalLayout::DEFAULT.normalize(primary.flush) };
     Ok(Position { timeline: Timeline(server.timeline), lsn })
+}
+
+/// What no crash takes back.
+fn flush(server: &Server) -> Result<Lsn, FaultKind> {
+    let primary = server.primary().ok_or(FaultKind::WrongRole)?;
+    Ok(WalLayout::DEFAULT.normalize(primary.flush))
 }

@@ -134,8 +134,11 @@ pub trait Transaction: Send + Sync + 'static {
     /// The connection, for the caller's statements.
     fn conn(&self) -> &Self::Conn;
 
-    /// The timeline that the transaction began on.
-    fn timeline(&self) -> Timeline;
+    /// Where the log ended when the transaction began, or before: whatever it commits, it commits above, on this timeline.
+    fn begun(&self) -> Position;
+
+    /// The transaction's id, as far as it is known by now: it has none before it writes.
+    fn xid(&self) -> Option<u64>;
 
     /// Rolls back and keeps the connection for others. Where that does not succeed by the deadline the connection is
     /// discarded instead: one way or the other nothing is committed, also of a transaction that a statement had aborted.
@@ -153,6 +156,8 @@ pub enum Committed {
     Done {
         /// The position that covers the transaction.
         token: Position,
+        /// `norm(pg_current_wal_flush_lsn())`, read beside the token: what no crash takes back.
+        flush: Lsn,
     },
     /// The server acknowledged it, but the token could not be read, or was read on another timeline than the one that
     /// the transaction began on: the write may be visible, or lost with that timeline.

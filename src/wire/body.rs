@@ -15,11 +15,13 @@
 //! | 1 + n | the extension, if any: its length, 1 to 32, and as many bytes |
 //!
 //! A varint has seven bits a byte, the lowest first, and the high bit set on all but the last; the shortest form is the only
-//! one. The extension is where a lineage and a pinned position will stand. Whoever does not know it skips it, and takes
-//! the position as pinned: that costs hits and nothing else.
+//! one. The extension says what a log of retractions vouches for in the last of the positions, the only one that can be of a
+//! log that anybody still hears: the lineage (8) and the pinned LSN, a varint below the position's. Whoever does not know it
+//! skips it, and takes the position as pinned: that costs hits and nothing else.
 
 use crate::bytes::Reader;
 use crate::history::Branch;
+use crate::lineage::{Lineage, Vouched};
 use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
@@ -72,11 +74,20 @@ fn shard_bytes(shard: &Shard) -> Vec<u8> {
     bytes.extend_from_slice(&shard.system_identifier.to_be_bytes());
     // At most PARTS_MAX, which fits.
     let count = shard.parts.len() as u8 & COUNT;
-    bytes.push(count | if shard.forgotten { FORGOTTEN } else { 0 });
+    let vouched = shard.parts.last().and_then(|part| part.vouched);
+    let extended = if vouched.is_some() { EXTENDED } else { 0 };
+    bytes.push(count | extended | if shard.forgotten { FORGOTTEN } else { 0 });
     for part in &shard.parts {
         push_varint(&mut bytes, part.position.timeline.0.into());
         push_varint(&mut bytes, part.branch.number());
         push_varint(&mut bytes, part.position.lsn.offset());
+    }
+    if let Some(Vouched { lineage, pinned }) = vouched {
+        let mut extension = lineage.number().to_be_bytes().to_vec();
+        push_varint(&mut extension, pinned.offset());
+        // At most 18, which fits.
+        bytes.push(extension.len() as u8);
+        bytes.extend_from_slice(&extension);
     }
     bytes
 }
@@ -112,7 +123,7 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
     for _ in 0..count {
         let timeline = Timeline(u32::try_from(varint(reader)?).ok()?);
         let branch = Branch::from_number(varint(reader)?);
-        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, branch };
+        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, branch, vouched: None };
         if parts.last().is_some_and(|last| last.order() >= part.order()) {
             return None;
         }
@@ -120,7 +131,13 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
     }
     if head & EXTENDED != 0 {
         let length = reader.u8().filter(|length| (1..=EXTENSION_BYTES_MAX).contains(length))?;
-        reader.take(length.into())?;
+        let mut extension = Reader::new(reader.take(length.into())?);
+        let last = parts.last_mut()?;
+        let lineage = extension.u64().map(Lineage::from_number);
+        // Of another form, it is of a later release: the position stays pinned.
+        if let (Some(pinned), true) = (varint(&mut extension).map(Lsn::new), extension.is_empty()) {
+            last.vouched = Vouched::below(last.position.lsn, lineage, pinned);
+        }
     }
     Some(Shard { system_identifier, parts, forgotten })
 }

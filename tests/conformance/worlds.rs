@@ -61,7 +61,7 @@ pub(crate) trait World: Sized {
 
 pub(crate) fn token(committed: Committed) -> Result<Position> {
     match committed {
-        Committed::Done { token } => Ok(token),
+        Committed::Done { token, .. } => Ok(token),
         other => Err(format!("not committed: {other:?}").into()),
     }
 }

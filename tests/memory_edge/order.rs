@@ -43,7 +43,7 @@ async fn writer(cluster: Cluster, dice: Dice, writes: Writes) {
         if dice.below(8) == 0 {
             cluster.fill_page(0);
         }
-        if let Committed::Done { token } = tx.commit(soon()).await {
+        if let Committed::Done { token, .. } = tx.commit(soon()).await {
             writes.lock().unwrap().push((*seen + 1, token));
         }
     }

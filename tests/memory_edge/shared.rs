@@ -35,12 +35,12 @@ fn frame(message: &[u8]) -> (u64, u64) {
 #[tokio::test(start_paused = true)]
 async fn a_retraction_leaves_markers_that_only_rise_and_that_end() {
     let shared = Shared::default();
-    shared.retract(&notice(10, &["a", "b"]), KEEP).await.unwrap();
+    shared.retract(&notice(10, &["a", "b"]), KEEP, None).await.unwrap();
     let marker = fetch(&shared, "a").await.unwrap();
     assert_eq!(number(&marker, 12), 10);
-    shared.retract(&notice(9, &["a"]), KEEP).await.unwrap();
+    shared.retract(&notice(9, &["a"]), KEEP, None).await.unwrap();
     assert_eq!(fetch(&shared, "a").await.as_ref(), Some(&marker));
-    shared.retract(&notice(11, &["a"]), KEEP).await.unwrap();
+    shared.retract(&notice(11, &["a"]), KEEP, None).await.unwrap();
     assert_eq!(number(&fetch(&shared, "a").await.unwrap(), 12), 11);
     assert_eq!(shared.len(), 2);
     pass(KEEP).await;
@@ -52,11 +52,11 @@ async fn everybody_hears_everything_in_order() {
     let shared = Shared::default();
     let (mut one, mut two) = (shared.client(1).subscribe().await.unwrap(), shared.client(2).subscribe().await.unwrap());
     for at in 1..4 {
-        shared.retract(&notice(at, &["a"]), KEEP).await.unwrap();
+        shared.retract(&notice(at, &["a"]), KEEP, None).await.unwrap();
     }
-    let beat = shared.beat(77, 5).await.unwrap();
+    let beat = shared.beat(77, pulse(5)).await.unwrap();
     assert_eq!(beat.generation, 5);
-    assert_eq!(shared.beat(78, 3).await.unwrap().generation, 5, "it only rises");
+    assert_eq!(shared.beat(78, pulse(3)).await.unwrap().generation, 5, "it only rises");
     for subscription in [&mut one, &mut two] {
         let mut sequences = Vec::new();
         for _ in 0..4 {
@@ -84,7 +84,7 @@ async fn messages_are_lost_doubled_and_overtaken() {
     let mut one = shared.client(1).subscribe().await.unwrap();
     let mut two = shared.client(2).subscribe().await.unwrap();
     for at in 1..4 {
-        shared.retract(&notice(at, &["a"]), KEEP).await.unwrap();
+        shared.retract(&notice(at, &["a"]), KEEP, None).await.unwrap();
     }
     let mut heard = Vec::new();
     while let Ok(Some(message)) = timeout(100 * MS, one.next()).await {
@@ -100,11 +100,11 @@ async fn a_deaf_client_is_connected_and_hears_nothing() {
     let mut before = shared.client(1).subscribe().await.unwrap();
     shared.deafen(1, true);
     let mut after = shared.client(1).subscribe().await.unwrap();
-    shared.beat(1, 0).await.unwrap();
+    shared.beat(1, pulse(0)).await.unwrap();
     assert!(timeout(1_000 * MS, before.next()).await.is_err());
     assert!(timeout(1_000 * MS, after.next()).await.is_err());
     shared.deafen(1, false);
-    shared.beat(2, 0).await.unwrap();
+    shared.beat(2, pulse(0)).await.unwrap();
     assert!(before.next().await.is_some());
 }
 
@@ -112,22 +112,22 @@ async fn a_deaf_client_is_connected_and_hears_nothing() {
 async fn a_lost_log_comes_back_under_another_name_and_an_older_copy_under_the_same() {
     let shared = Shared::default();
     let mut heard = shared.subscribe().await.unwrap();
-    shared.retract(&notice(1, &["a"]), KEEP).await.unwrap();
+    shared.retract(&notice(1, &["a"]), KEEP, None).await.unwrap();
     let copy = shared.copy();
-    shared.retract(&notice(2, &["b"]), KEEP).await.unwrap();
+    shared.retract(&notice(2, &["b"]), KEEP, None).await.unwrap();
     let first = frame(&heard.next().await.unwrap());
     assert_eq!(frame(&heard.next().await.unwrap()), (first.0, 2));
 
     shared.fall_back(&copy);
     assert!(fetch(&shared, "b").await.is_none() && fetch(&shared, "a").await.is_some());
-    shared.beat(1, 0).await.unwrap();
+    shared.beat(1, pulse(0)).await.unwrap();
     assert_eq!(frame(&heard.next().await.unwrap()), (first.0, 1), "the same log, with a lower number");
 
     let wipe: [fn(&Shared); 2] = [Shared::wipe, Shared::evict_log];
     let mut names = vec![first.0];
     for wipe in wipe {
         wipe(&shared);
-        shared.beat(1, 0).await.unwrap();
+        shared.beat(1, pulse(0)).await.unwrap();
         let (name, sequence) = frame(&heard.next().await.unwrap());
         assert!(sequence == 0 && !names.contains(&name));
         names.push(name);
@@ -137,7 +137,7 @@ async fn a_lost_log_comes_back_under_another_name_and_an_older_copy_under_the_sa
 
 async fn frame_of_new(shared: Shared) -> (u64, u64) {
     let mut heard = shared.subscribe().await.unwrap();
-    shared.beat(1, 0).await.unwrap();
+    shared.beat(1, pulse(0)).await.unwrap();
     frame(&heard.next().await.unwrap())
 }
 
@@ -148,11 +148,11 @@ async fn a_call_may_happen_without_its_answer_and_after_its_end() {
         (Call::Retract, Way::Back) => Fate::Cut,
         _ => Fate::Pass(MS),
     }));
-    assert!(shared.retract(&notice(1, &["a"]), KEEP).await.is_err());
+    assert!(shared.retract(&notice(1, &["a"]), KEEP, None).await.is_err());
     assert!(fetch(&shared, "a").await.is_some());
 
     shared.set_line(Line::new(|_, call, _| Fate::Pass(if call == Call::Retract { 900 * MS } else { MS })));
-    assert!(shared.retract(&notice(2, &["b"]), KEEP).await.is_err(), "it gave up");
+    assert!(shared.retract(&notice(2, &["b"]), KEEP, None).await.is_err(), "it gave up");
     assert!(fetch(&shared, "b").await.is_none());
     pass(1_000 * MS).await;
     assert!(fetch(&shared, "b").await.is_some(), "and it happened after all");
@@ -161,18 +161,18 @@ async fn a_call_may_happen_without_its_answer_and_after_its_end() {
 #[tokio::test(start_paused = true)]
 async fn trouble_is_an_error_in_bounded_time() {
     let shared = Shared::default();
-    shared.retract(&notice(1, &["a"]), KEEP).await.unwrap();
+    shared.retract(&notice(1, &["a"]), KEEP, None).await.unwrap();
     shared.set_full(true);
-    assert!(shared.retract(&notice(2, &["b"]), KEEP).await.is_err());
+    assert!(shared.retract(&notice(2, &["b"]), KEEP, None).await.is_err());
     assert!(fetch(&shared, "a").await.is_some(), "reads go on");
     shared.set_full(false);
 
     shared.cut_off(1, true);
-    assert!(shared.client(1).beat(1, 0).await.is_err());
-    assert!(shared.client(2).beat(1, 0).await.is_ok());
+    assert!(shared.client(1).beat(1, pulse(0)).await.is_err());
+    assert!(shared.client(2).beat(1, pulse(0)).await.is_ok());
 
     shared.freeze(true);
-    assert!(shared.retract(&notice(3, &["c"]), KEEP).await.is_err());
+    assert!(shared.retract(&notice(3, &["c"]), KEEP, None).await.is_err());
     shared.freeze(false);
     assert!(fetch(&shared, "c").await.is_some());
 

@@ -44,7 +44,7 @@ pub(crate) async fn write(source: &Source, value: u64) -> Position {
 
 pub(crate) fn done(committed: Committed) -> Position {
     match committed {
-        Committed::Done { token } => token,
+        Committed::Done { token, .. } => token,
         other => panic!("not done: {other:?}"),
     }
 }

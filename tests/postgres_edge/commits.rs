@@ -19,7 +19,7 @@ async fn a_commit_tells_a_token_that_covers_it() -> Result {
     tx.conn().execute("update t set v = 'other'", &[]).await?;
     tx.conn().execute_typed("rollback to s", &[]).await?;
     assert!(tx.conn().execute("commit", &[]).await.unwrap_err().is_refused());
-    let Committed::Done { token } = tx.commit(within(5_000)).await else { panic!("not committed") };
+    let Committed::Done { token, .. } = tx.commit(within(5_000)).await else { panic!("not committed") };
     let after = cluster.primary().insert_lsn().await?;
     assert!(token.lsn.offset() <= u64::from(after));
     assert_eq!(token.timeline, Timeline(1));

@@ -47,7 +47,7 @@ async fn writer(source: Arc<Postgres>, id: i32, stop: Arc<AtomicBool>) -> Tokens
         let tx = source.begin(PRIMARY, within(30_000)).await.unwrap();
         tx.conn().execute("update counters set n = n + 1 where id = $1", &[&id]).await.unwrap();
         match tx.commit(within(30_000)).await {
-            Committed::Done { token } => tokens.push(token.lsn),
+            Committed::Done { token, .. } => tokens.push(token.lsn),
             other => panic!("{other:?}"),
         }
     }

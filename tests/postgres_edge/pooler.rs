@@ -39,7 +39,7 @@ async fn reads_and_writes_work_in_transaction_mode() -> Result {
     let tx = source.begin(PRIMARY, within(5_000)).await?;
     assert!(tx.conn().execute("select 1", &[]).await.unwrap_err().is_refused());
     tx.conn().execute_typed("update t set v = $1", &[(&"new", Type::TEXT)]).await?;
-    let Committed::Done { token } = tx.commit(within(5_000)).await else { panic!("not committed") };
+    let Committed::Done { token, .. } = tx.commit(within(5_000)).await else { panic!("not committed") };
     cluster.wait_for_catchup().await?;
     let lease = source.lease(REPLICA, Ask { upper: true, ..ask(false) }).await?;
     let rows = lease.conn().query_typed("select v from t", &[]).await?;

@@ -376,7 +376,7 @@ async fn write_raw(tx: Tx, key: u64, op: OpId) -> Outcome {
         return Outcome::RolledBack;
     }
     match tx.commit(Instant::now() + Duration::from_secs(2)).await {
-        Committed::Done { token } => Outcome::Committed { version, position: Some(place(token)) },
+        Committed::Done { token, .. } => Outcome::Committed { version, position: Some(place(token)) },
         Committed::RolledBack(_) => Outcome::RolledBack,
         _ => UNKNOWN,
     }

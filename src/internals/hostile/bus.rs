@@ -9,7 +9,7 @@ pub(super) const TARGET: Target = Target {
     read: |bytes| Box::new(|| drop(Message::decode(bytes))),
     check,
     // The frame, the head of a retraction, and all the names that it may have.
-    bytes_max: 28 + 25 + NOTICE_NAMES_MAX * 16,
+    bytes_max: 36 + 25 + NOTICE_NAMES_MAX * 16,
     outcomes: &["retraction", "heartbeat", "malformed", "other version"],
 };
 
@@ -27,7 +27,7 @@ fn check(bytes: &[u8]) -> Outcome {
             assert_eq!(parts.iter().flat_map(|part| part.groups.clone()).collect::<Vec<_>>(), notice.groups);
             ("retraction", retraction(notice))
         }
-        Body::Heartbeat { nonce } => ("heartbeat", heartbeat(*nonce)),
+        Body::Heartbeat { nonce, history } => ("heartbeat", heartbeat(*nonce, *history)),
     };
     assert_eq!([message.frame.encode(), body].concat(), bytes, "a message has one form");
     outcome

@@ -5,7 +5,7 @@
 use super::{Outcome, Target};
 use crate::ledger::hearing::{Effect, Heard, Hearing, Phase, Timing};
 use crate::ledger::message::{Frame, heartbeat, retraction};
-use crate::ledger::{Beat, Notice};
+use crate::ledger::{Beat, Lineage, Notice};
 use crate::{Digest, Lsn, Position};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) const TARGET: Target = Target {
         })
     },
     check: |script| World::new().play(script),
-    // A script is no message; what it makes are 61 bytes each, and the largest that is heard is that of the target `bus`.
+    // A script is no message; what it makes are 77 bytes each, and the largest that is heard is that of the target `bus`.
     bytes_max: super::bus::TARGET.bytes_max,
     outcomes: &["never live", "live", "a gap", "deaf"],
 };
@@ -39,9 +39,14 @@ struct World {
     asked: bool,
     /// The last heartbeat that was asked for.
     nonce: Option<u64>,
-    /// Retractions of the present log that were not heard, since hearing last began or told a gap.
+    /// The messages of the present log, and after which of them somebody asks for the rest.
+    published: Vec<Vec<u8>>,
+    asked_after: Option<(Lineage, u64)>,
+    /// Retractions of the present log that were not heard, since hearing last began.
     unheard: BTreeSet<u64>,
     live: bool,
+    /// Nothing is said to be missing.
+    whole: bool,
     outcome: Outcome,
 }
 
@@ -61,8 +66,11 @@ impl World {
             under_way: Vec::new(),
             asked: false,
             nonce: None,
+            published: Vec::new(),
+            asked_after: None,
             unheard: BTreeSet::new(),
             live: false,
+            whole: false,
             outcome: "never live",
         }
     }
@@ -79,13 +87,14 @@ impl World {
                 3 | 4 => {}
                 5 => self.hearing.ended(now),
                 6 => self.hearing.beat_answered(None, now),
-                7 => self.hearing.beat_answered(Some(Beat { generation: self.generation }), now),
+                7 => self.hearing.beat_answered(Some(Beat { generation: self.generation, abandoned: Vec::new() }), now),
                 8 => self.retract(),
                 9 => self.beat(),
                 10 | 11 => self.deliver(script.next().unwrap_or(0), false),
                 12 => self.deliver(script.next().unwrap_or(0), true),
                 13 => self.lose(script.next().unwrap_or(0)),
                 14 => self.lose_the_log(),
+                _ if self.asked_after.is_some() => self.repair(script.next().unwrap_or(0)),
                 _ => self.generation += 1,
             }
             self.hearing.tick(self.now);
@@ -95,10 +104,28 @@ impl World {
     }
 
     fn publish(&mut self, body: &[u8]) {
-        if self.under_way.len() < UNDER_WAY_MAX {
-            let frame = Frame { log: self.log, sequence: self.sequence, generation: self.generation };
-            self.under_way.push((frame, [&frame.encode()[..], body].concat()));
+        let (sequence, generation) = (self.sequence, self.generation);
+        let frame = Frame { lineage: self.lineage(), sequence, generation, watermark: Lsn::new(sequence) };
+        let message = [&frame.encode()[..], body].concat();
+        if self.published.len() < self.sequence as usize {
+            self.published.push(message.clone());
         }
+        if self.under_way.len() < UNDER_WAY_MAX {
+            self.under_way.push((frame, message));
+        }
+    }
+
+    fn lineage(&self) -> Lineage {
+        Lineage::from_number(self.log)
+    }
+
+    /// The log answers what was asked of it, or not.
+    fn repair(&mut self, how: u8) {
+        let Some((lineage, after)) = self.asked_after.take() else { return };
+        let known = lineage == self.lineage() && after <= self.sequence && how % 4 > 0;
+        let missed = self.published.get(after as usize..).filter(|_| known);
+        self.hearing.repaired(missed);
+        self.settle();
     }
 
     fn retract(&mut self) {
@@ -111,7 +138,7 @@ impl World {
 
     fn beat(&mut self) {
         if let Some(nonce) = self.nonce {
-            self.publish(&heartbeat(nonce));
+            self.publish(&heartbeat(nonce, 1));
         }
     }
 
@@ -124,7 +151,7 @@ impl World {
         }
         self.hearing.message(&message, self.now);
         self.settle();
-        if self.live && frame.log == self.log {
+        if self.live && self.whole && frame.lineage == self.lineage() {
             let missing: Vec<_> = self.unheard.range(..=frame.sequence).collect();
             assert!(missing.is_empty(), "it is live at {} and never heard {missing:?}", frame.sequence);
         }
@@ -139,6 +166,7 @@ impl World {
     fn lose_the_log(&mut self) {
         (self.log, self.sequence) = (self.log + 1, 0);
         self.unheard.clear();
+        self.published.clear();
     }
 
     /// Takes in what the subscriber was told.
@@ -147,11 +175,23 @@ impl World {
         while let Some(effect) = self.hearing.next_effect() {
             effects += 1;
             match effect {
-                Effect::Reopen => (self.asked, self.nonce) = (true, None),
+                Effect::Reopen => (self.asked, self.nonce, self.asked_after) = (true, None, None),
                 Effect::SendBeat(nonce) => self.nonce = Some(nonce),
-                Effect::Tell(Heard::Live(_)) => self.begin("live"),
-                Effect::Tell(Heard::Gap(..)) => self.begin("a gap"),
-                Effect::Tell(Heard::Deaf(_)) => (self.live, self.outcome) = (false, "deaf"),
+                Effect::Repair { lineage, after } => self.asked_after = Some((lineage, after)),
+                Effect::Tell(Heard::Live) => (self.live, self.outcome) = (true, "live"),
+                Effect::Tell(Heard::Gap(_)) => (self.whole, self.outcome) = (false, "a gap"),
+                // A position of the primary that is read from here on covers what was published before.
+                Effect::Tell(Heard::Begun(_)) => {
+                    self.whole = true;
+                    self.unheard.clear();
+                }
+                Effect::Tell(Heard::Whole) => self.whole = true,
+                Effect::Tell(Heard::Deaf(_)) => (self.live, self.whole, self.outcome) = (false, false, "deaf"),
+                Effect::Tell(Heard::Covered { lineage, watermark, .. }) => {
+                    let missing: Vec<_> = self.unheard.range(..=watermark.offset()).collect();
+                    let ours = lineage == self.lineage();
+                    assert!(!ours || missing.is_empty(), "covered up to {watermark} without {missing:?}");
+                }
                 Effect::Tell(Heard::Retracted(notice)) => {
                     let offset = notice.position.lsn.offset();
                     if offset >> 32 == self.log {
@@ -162,13 +202,7 @@ impl World {
                 Effect::Tell(Heard::Unreadable(_)) => panic!("all that is published can be read"),
             }
         }
-        assert!(effects <= 4, "one call leaves {effects} effects");
+        assert!(effects <= 8 + 3 * self.published.len(), "one call leaves {effects} effects");
         assert_eq!(self.live, self.hearing.phase() == Phase::Live);
-    }
-
-    /// A position of the primary that is read from here on covers what was published before.
-    fn begin(&mut self, outcome: Outcome) {
-        (self.live, self.outcome) = (true, outcome);
-        self.unheard.clear();
     }
 }

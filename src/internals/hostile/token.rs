@@ -97,10 +97,10 @@ fn check(input: &[u8]) -> Outcome {
     let cluster = token.shards().first().map_or(0, |shard| shard.system_identifier);
     let history = History::new(cluster, Timeline(3), switches).set_back(Lsn::new(500));
     let session = Session::from_token(token);
-    let _ = session.floor(&history);
+    let _ = session.floor(&history, None);
     session.keep_surviving(&history);
-    session.raise(&history, Position::new(3, Lsn::new(7)));
-    assert!(session.floor(&history).tag >= Lsn::new(7));
+    session.raise(&history, Position::new(3, Lsn::new(7)), None);
+    assert!(session.floor(&history, None).tag >= Lsn::new(7));
     "a token"
 }
 

@@ -4,7 +4,7 @@ use super::super::network::Fate;
 use super::super::world::World;
 use super::bus::Subscription;
 use super::redis::Redis;
-use crate::ledger::{Beat, Ledger, Notice, message};
+use crate::ledger::{Announcement, Beat, Ledger, Lineage, Notice, Pulse, Retracted, Settlement};
 use crate::sealed::Sealed;
 use crate::tier::{Address, Offer, SharedTier, TierError};
 use std::fmt;
@@ -24,10 +24,14 @@ pub enum Call {
     Fetch,
     /// Entries are offered.
     Admit,
+    /// A commit is announced, or that it did not come.
+    Announce,
     /// A retraction is told.
     Retract,
     /// A heartbeat is published.
     Beat,
+    /// What was missed is asked for.
+    Repair,
     /// A subscription is opened.
     Subscribe,
 }
@@ -175,18 +179,34 @@ impl SharedTier for Shared {
 impl Ledger for Shared {
     type Subscription = Subscription;
 
-    async fn retract(&self, notice: &Notice, keep: Duration) -> Result<(), TierError> {
-        let parts: Vec<Notice> = message::split(notice).collect();
-        for part in parts {
-            let retract = move |redis: &mut Redis| room(redis).map(|()| redis.retract(&part, keep));
-            self.call(Call::Retract, retract).await?;
-        }
-        Ok(())
+    async fn announce(&self, announcement: &Announcement) -> Result<Option<Lineage>, TierError> {
+        let announcement = announcement.clone();
+        let announce = move |redis: &mut Redis| room(redis).map(|()| redis.announce(&announcement));
+        self.call(Call::Announce, announce).await
     }
 
-    async fn beat(&self, nonce: u64, generation: u64) -> Result<Beat, TierError> {
-        let beat = move |redis: &mut Redis| room(redis).map(|()| redis.beat(nonce, generation));
+    async fn withdraw(&self, id: [u8; 16]) -> Result<(), TierError> {
+        self.call(Call::Announce, move |redis| room(redis).map(|()| redis.withdraw(id))).await
+    }
+
+    async fn retract(
+        &self,
+        notice: &Notice,
+        keep: Duration,
+        settlement: Option<Settlement>,
+    ) -> Result<Retracted, TierError> {
+        let notice = notice.clone();
+        let retract = move |redis: &mut Redis| room(redis).map(|()| redis.retract(&notice, keep, settlement));
+        self.call(Call::Retract, retract).await
+    }
+
+    async fn beat(&self, nonce: u64, pulse: Pulse) -> Result<Beat, TierError> {
+        let beat = move |redis: &mut Redis| room(redis).map(|()| redis.beat(nonce, pulse));
         self.call(Call::Beat, beat).await
+    }
+
+    async fn repair(&self, lineage: Lineage, after: u64) -> Result<Option<Vec<Vec<u8>>>, TierError> {
+        self.call(Call::Repair, move |redis| Ok(redis.repair(lineage, after))).await
     }
 
     async fn subscribe(&self) -> Result<Subscription, TierError> {

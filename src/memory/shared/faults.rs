@@ -6,9 +6,11 @@ use super::redis::Copy;
 use crate::tier::Address;
 
 impl Shared {
-    /// Takes the server down with all connections, or brings it up again with what it held.
+    /// Takes the server down with all connections, or brings it up again with what it held, and under another
+    /// replication id, as a restart does.
     pub fn set_down(&self, down: bool) {
         self.world.change(|redis| {
+            redis.replication += u64::from(down);
             redis.up = !down;
             redis.break_connections();
         });
@@ -36,9 +38,12 @@ impl Shared {
     }
 
     /// Puts an older copy in the place of what the server holds: a failover to a replica that was behind. Connections
-    /// stay, as when the replica is promoted behind one address.
+    /// stay, as when the replica is promoted behind one address. A promotion changes the replication id.
     pub fn fall_back(&self, copy: &Copy) {
-        self.world.change(|redis| redis.contents = copy.clone());
+        self.world.change(|redis| {
+            redis.replication += 1;
+            redis.contents = copy.clone();
+        });
     }
 
     /// Breaks all connections; subscriptions end.

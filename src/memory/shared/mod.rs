@@ -3,6 +3,7 @@
 mod bus;
 mod edge;
 mod faults;
+mod log;
 mod redis;
 
 pub use bus::{Delivery, Subscription};

@@ -2,8 +2,8 @@
 
 use super::super::world::Timed;
 use super::bus::Bus;
-use crate::ledger::message::Frame;
-use crate::ledger::{Beat, Notice, message};
+use super::log::Log;
+use crate::ledger::{Announcement, Beat, Lineage, Notice, Pulse, Retracted, Settlement};
 use crate::tier::{Address, Offer, envelope};
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Default)]
 pub struct Copy {
     pub(super) slots: BTreeMap<Address, Slot>,
-    /// Sequence, generation and id of the log live and die together.
-    pub(super) log: Option<Frame>,
+    /// The log lives and dies as a whole.
+    pub(super) log: Option<Log>,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(super) struct Redis {
     now: Instant,
     seed: u64,
     logs: u64,
+    /// Another one after each restart and each failover.
+    pub(super) replication: u64,
     pub(super) up: bool,
     /// Raised when all connections break: a request of an older one does not arrive.
     pub(super) connections: u64,
@@ -85,6 +87,7 @@ impl Redis {
             now,
             seed,
             logs: 0,
+            replication: 0,
             up: true,
             connections: 0,
             frozen: false,
@@ -122,29 +125,37 @@ impl Redis {
         }
     }
 
+    pub(super) fn announce(&mut self, announcement: &Announcement) -> Option<Lineage> {
+        let (now, replication) = (self.now, self.replication);
+        let log = self.log();
+        log.announce(announcement, now).then(|| log.lineage(replication))
+    }
+
+    pub(super) fn withdraw(&mut self, id: [u8; 16]) {
+        self.log().withdraw(id);
+    }
+
     /// Markers, the next sequence number, and the notice to everybody, in one step.
-    pub(super) fn retract(&mut self, notice: &Notice, keep: Duration) {
+    pub(super) fn retract(&mut self, notice: &Notice, keep: Duration, settlement: Option<Settlement>) -> Retracted {
         for key in &notice.keys {
             let address = Address { history: notice.history, key: *key };
             self.put(address, envelope::marker(notice.position), keep);
         }
-        let log = self.log();
-        log.sequence += 1;
-        let frame = *log;
-        self.publish(frame, &message::retraction(notice));
+        let (now, replication) = (self.now, self.replication);
+        let (retracted, message) = self.log().retract(replication, notice, settlement, now);
+        self.bus.publish(now, &message, &self.cut_off);
+        retracted
     }
 
-    pub(super) fn beat(&mut self, nonce: u64, generation: u64) -> Beat {
-        let log = self.log();
-        log.generation = log.generation.max(generation);
-        let frame = *log;
-        self.publish(frame, &message::heartbeat(nonce));
-        Beat { generation: frame.generation }
+    pub(super) fn beat(&mut self, nonce: u64, pulse: Pulse) -> Beat {
+        let (now, replication) = (self.now, self.replication);
+        let (generation, abandoned, message) = self.log().beat(replication, nonce, pulse, now);
+        self.bus.publish(now, &message, &self.cut_off);
+        Beat { generation, abandoned }
     }
 
-    fn publish(&mut self, frame: Frame, body: &[u8]) {
-        let bytes = [&frame.encode()[..], body].concat();
-        self.bus.publish(self.now, &bytes, &self.cut_off);
+    pub(super) fn repair(&mut self, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
+        self.contents.log.as_ref().and_then(|log| log.repair(self.replication, lineage, after))
     }
 
     /// What lies at an address and has not expired.
@@ -164,7 +175,7 @@ impl Redis {
     }
 
     /// The log; a new one under a new id where there is none.
-    fn log(&mut self) -> &mut Frame {
+    fn log(&mut self) -> &mut Log {
         if self.contents.log.is_none() {
             self.logs += 1;
         }
@@ -173,7 +184,6 @@ impl Redis {
             hasher.write_u64(self.logs);
             hasher.finish()
         };
-        let fresh = || Frame { log: id(), sequence: 0, generation: 0 };
-        self.contents.log.get_or_insert_with(fresh)
+        self.contents.log.get_or_insert_with(|| Log::new(id()))
     }
 }

@@ -52,7 +52,7 @@ macro_rules! from_position {
 
 macro_rules! log_end_columns {
     () => {
-        "select lsn, substr(pg_walfile_name(lsn), 1, 8)"
+        "select lsn, substr(pg_walfile_name(lsn), 1, 8), pg_current_wal_flush_lsn()"
     };
 }
 

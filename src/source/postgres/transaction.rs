@@ -8,7 +8,7 @@ use super::sqlstate::{self, Author};
 use super::standing;
 use super::writer::{Number, Writer, xid};
 use crate::rules::{Rule, holds};
-use crate::{Position, Timeline};
+use crate::{Lsn, Position, Timeline};
 use futures_util::future::{join, join3};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -38,8 +38,8 @@ impl PostgresTransaction {
         };
         begin.map_err(|error| node.own_fault("beginning a transaction", error))?;
         let end = end.map_err(|error| node.own_fault("asking for the primary's timeline", error))?;
-        let position = log_end(&node, &held, &end)?;
-        Ok(Self { writer: Writer::new(held, node, position.timeline) })
+        let (position, _) = log_end(&node, &held, &end)?;
+        Ok(Self { writer: Writer::new(held, node, position) })
     }
 }
 
@@ -50,8 +50,15 @@ impl Transaction for PostgresTransaction {
         &self.writer
     }
 
-    fn timeline(&self) -> Timeline {
-        self.writer.timeline
+    fn begun(&self) -> Position {
+        self.writer.begun
+    }
+
+    fn xid(&self) -> Option<u64> {
+        match self.writer.number() {
+            Number::Known(xid) => Some(xid),
+            Number::None | Number::Unsure => None,
+        }
     }
 
     /// As the trait says. Dropped, the connection is closed, and the server rolls back by that.
@@ -69,7 +76,7 @@ impl Transaction for PostgresTransaction {
 
     /// As the trait says. Dropped before its first poll, it rolls back; later, the server may commit or not.
     async fn commit(self, deadline: Instant) -> Committed {
-        let Writer { held, node, timeline, .. } = &self.writer;
+        let Writer { held, node, begun, .. } = &self.writer;
         let refuse = |kind, text: &str| Committed::RolledBack(node.fault(kind, text));
         if held.exchanges() != 1 {
             return refuse(
@@ -115,11 +122,11 @@ impl Transaction for PostgresTransaction {
                 let placed = match end {
                     Some(row) => row
                         .map_err(|error| node.own_fault("reading the token", error))
-                        .and_then(|row| token(node, held, &row, *timeline)),
+                        .and_then(|row| token(node, held, &row, begun.timeline)),
                     None => Err(late("the token was not read")),
                 };
                 match placed {
-                    Ok(token) => Committed::Done { token },
+                    Ok((token, flush)) => Committed::Done { token, flush },
                     Err(fault) => Committed::Unplaced { xid: doubt(xid), fault },
                 }
             }
@@ -215,23 +222,23 @@ fn rolled_back(node: &Node, number: Option<Result<Row, Error>>, ack: Option<Resu
     }
 }
 
-/// The position that covers a transaction that began on `begun`.
-fn token(node: &Node, held: &Held, row: &Row, begun: Timeline) -> Result<Position, Fault> {
-    let position = log_end(node, held, row)?;
+/// The position that covers a transaction that began on `begun`, and what is flushed.
+fn token(node: &Node, held: &Held, row: &Row, begun: Timeline) -> Result<(Position, Lsn), Fault> {
+    let (position, flush) = log_end(node, held, row)?;
     if position.timeline != begun {
         // Behind a pooler the token may be another server's than the commit: after a failover it would vouch for a
         // write that is lost.
         let text = format!("the transaction began on timeline {begun}, and the log is now on {}", position.timeline);
         return Err(node.fault(FaultKind::Unproven, text));
     }
-    Ok(position)
+    Ok((position, flush))
 }
 
-/// The end of the log in an answer to [`Own::LogEnd`].
-fn log_end(node: &Node, held: &Held, row: &Row) -> Result<Position, Fault> {
+/// The end of the log in an answer to [`Own::LogEnd`], and how much of it is flushed.
+fn log_end(node: &Node, held: &Held, row: &Row) -> Result<(Position, Lsn), Fault> {
     let fault = |error| node.own_fault("reading the end of the log", error);
     if held.is_pooled() {
-        let identifier: i64 = row.try_get(2).map_err(fault)?;
+        let identifier: i64 = row.try_get(3).map_err(fault)?;
         if identifier.cast_unsigned() != held.run.system_identifier {
             return Err(node.fault(FaultKind::Foreign, "the pooler led to a server of another cluster"));
         }
@@ -240,7 +247,8 @@ fn log_end(node: &Node, held: &Held, row: &Row) -> Result<Position, Fault> {
     let timeline = timeline.ok_or_else(|| node.fault(FaultKind::Unproven, "the primary did not tell its timeline"))?;
     let end = standing::lsn(row, 0).map_err(fault)?;
     let lsn = if holds(Rule::PositionsAreNormal) { held.layout.normalize(end) } else { end };
-    Ok(Position { timeline, lsn })
+    let flush = held.layout.normalize(standing::lsn(row, 2).map_err(fault)?);
+    Ok((Position { timeline, lsn }, flush))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::query_error::QueryError;
 use super::routed::is_outdated_plan;
 use super::sqlstate;
-use crate::Timeline;
+use crate::Position;
 use futures_util::future::join;
 use std::fmt;
 use std::future::Future;
@@ -27,8 +27,8 @@ use tokio_postgres::{Error, Row};
 pub struct Writer {
     pub(super) held: Held,
     pub(super) node: Arc<Node>,
-    /// The timeline that the transaction began on.
-    pub(super) timeline: Timeline,
+    /// Where the log ended before the transaction began.
+    pub(super) begun: Position,
     number: Mutex<Number>,
 }
 
@@ -44,8 +44,8 @@ pub(super) enum Number {
 }
 
 impl Writer {
-    pub(super) fn new(held: Held, node: Arc<Node>, timeline: Timeline) -> Self {
-        Self { held, node, timeline, number: Mutex::new(Number::None) }
+    pub(super) fn new(held: Held, node: Arc<Node>, begun: Position) -> Self {
+        Self { held, node, begun, number: Mutex::new(Number::None) }
     }
 
     /// Runs a statement and returns how many rows it changed. It is prepared once for each connection; not available

@@ -343,10 +343,10 @@ pub(super) fn judge_everywhere(token: &Token) {
     let switches = vec![crate::Switch { from: Timeline(1), at: Lsn::new(1000) }];
     let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500));
     let session = crate::Session::from_token(token.clone());
-    std::hint::black_box(session.floor(&history));
+    std::hint::black_box(session.floor(&history, None));
     session.keep_surviving(&history);
-    session.raise(&history, Position::new(3, Lsn::new(7)));
-    let floor = session.floor(&history);
+    session.raise(&history, Position::new(3, Lsn::new(7)), None);
+    let floor = session.floor(&history, None);
     assert!(floor.tag >= Lsn::new(7));
 }
 

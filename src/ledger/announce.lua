@@ -1,0 +1,19 @@
+-- Tells that a commit may come (after log.lua).
+--
+-- KEYS[1]  the log
+-- ARGV[1]  the id of a new log, should one have to be begun
+-- ARGV[2]  the announcement's id (16)
+-- ARGV[3]  the history (8)
+-- ARGV[4]  the position that the commit will be above (8)
+-- ARGV[5]  how long it is waited for, in milliseconds
+-- ARGV[6]  what it will retract, opaque
+--
+-- Returns the lineage; nothing where it was settled before it came, or too many are open.
+
+local candidate, id, history, above, lease, announced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local log = open(KEYS[1], candidate)
+remove(log, id)
+if is_noted(log, id) or #log.p >= PENDING * PENDING_BYTES then return '' end
+log.p = log.p .. id .. history .. above .. number(now_ms() + tonumber(lease))
+if #announced <= KEPT then save(KEYS[1], log, 'a' .. id, announced) else save(KEYS[1], log) end
+return log.lineage

@@ -1,0 +1,11 @@
+-- Takes an announcement back: nothing was committed (after log.lua).
+--
+-- KEYS[1]  the log
+-- ARGV[1]  the id of a new log, should one have to be begun
+-- ARGV[2]  the announcement's id (16)
+
+local id = ARGV[2]
+local log = open(KEYS[1], ARGV[1])
+if remove(log, id) then redis.call('HDEL', KEYS[1], 'a' .. id) else note(log, id) end
+save(KEYS[1], log)
+return 0

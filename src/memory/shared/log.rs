@@ -1,0 +1,172 @@
+//! The log of retractions, as the scripts keep it (`ledger/log.lua`): one value, so that all of it is lost or none.
+
+use crate::ledger::message::{self, Frame};
+use crate::ledger::{Announcement, Lineage, Notice, Pulse, Retracted, Settlement};
+use crate::rules::{Rule, holds};
+use crate::Lsn;
+use siphasher::sip::SipHasher13;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hasher;
+use tokio::time::Instant;
+
+/// As many announcements as may be open.
+const PENDING_MAX: usize = 256;
+/// Announcements that are refused because they were settled before they arrived.
+const NOTES_MAX: usize = 64;
+/// The last messages are kept for who missed them, if they are no longer than this.
+const RING: u64 = 1_024;
+const KEPT_BYTES_MAX: usize = 4_096;
+/// Histories whose watermarks are kept.
+const HISTORIES_MAX: usize = 8;
+
+type Id = [u8; 16];
+
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    id: u64,
+    sequence: u64,
+    generation: u64,
+    watermarks: Vec<(u64, Lsn)>,
+    pending: Vec<Pending>,
+    notes: VecDeque<Id>,
+    ring: BTreeMap<u64, Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    id: Id,
+    history: u64,
+    above: Lsn,
+    until: Instant,
+    announced: Vec<u8>,
+}
+
+impl Log {
+    pub(super) fn new(id: u64) -> Self {
+        Self {
+            id,
+            sequence: 0,
+            generation: 0,
+            watermarks: Vec::new(),
+            pending: Vec::new(),
+            notes: VecDeque::new(),
+            ring: BTreeMap::new(),
+        }
+    }
+
+    /// Which log it is, on a server with this replication id.
+    pub(super) fn lineage(&self, replication: u64) -> Lineage {
+        let mut hasher = SipHasher13::new();
+        hasher.write_u64(if holds(Rule::LineageIsOfServer) { replication } else { 0 });
+        hasher.write_u64(self.id);
+        Lineage::from_number(hasher.finish())
+    }
+
+    fn frame(&self, replication: u64, history: u64) -> Frame {
+        let watermark = self.watermark(history);
+        let (sequence, generation) = (self.sequence, self.generation);
+        Frame { lineage: self.lineage(replication), sequence, generation, watermark }
+    }
+
+    fn watermark(&self, history: u64) -> Lsn {
+        self.watermarks.iter().find(|(of, _)| *of == history).map_or(Lsn::ZERO, |(_, watermark)| *watermark)
+    }
+
+    pub(super) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
+        let Announcement { id, notice, xid, lease } = announcement;
+        self.pending.retain(|pending| pending.id != *id);
+        if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
+            return false;
+        }
+        let announced = message::announced(*xid, notice);
+        self.pending.push(Pending {
+            id: *id,
+            history: notice.history,
+            above: notice.position.lsn,
+            until: now + *lease,
+            announced: if announced.len() > KEPT_BYTES_MAX { Vec::new() } else { announced },
+        });
+        true
+    }
+
+    pub(super) fn withdraw(&mut self, id: Id) {
+        if !self.remove(id) {
+            self.note(id);
+        }
+    }
+
+    /// Takes the next number, and the announcement off the list. Returns what was found, and the message.
+    pub(super) fn retract(
+        &mut self,
+        replication: u64,
+        notice: &Notice,
+        settlement: Option<Settlement>,
+        now: Instant,
+    ) -> (Retracted, Vec<u8>) {
+        let abandoned = self.sweep(now);
+        let mut vouched = false;
+        if let Some(Settlement { id, flush }) = settlement {
+            vouched = self.remove(id);
+            if !vouched {
+                self.note(id);
+            }
+            self.raise(notice.history, flush);
+        }
+        self.sequence += 1;
+        let bytes = [&self.frame(replication, notice.history).encode()[..], &message::retraction(notice)].concat();
+        self.ring.insert(self.sequence % RING, if bytes.len() > KEPT_BYTES_MAX { Vec::new() } else { bytes.clone() });
+        let vouched = vouched || !holds(Rule::AbandonedIsPinned) && settlement.is_some();
+        (Retracted { vouched_by: vouched.then(|| self.lineage(replication)), abandoned }, bytes)
+    }
+
+    /// Returns the generation, what was given up, and the message.
+    pub(super) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (u64, Vec<Vec<u8>>, Vec<u8>) {
+        let abandoned = self.sweep(now);
+        self.generation = self.generation.max(pulse.generation);
+        self.raise(pulse.history, pulse.flush);
+        let frame = self.frame(replication, pulse.history);
+        let bytes = [&frame.encode()[..], &message::heartbeat(nonce, pulse.history)].concat();
+        (self.generation, abandoned, bytes)
+    }
+
+    pub(super) fn repair(&self, replication: u64, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
+        let missing = self.sequence.checked_sub(after)?;
+        if self.lineage(replication) != lineage || missing > RING {
+            return None;
+        }
+        (after + 1..=self.sequence)
+            .map(|number| self.ring.get(&(number % RING)).filter(|bytes| !bytes.is_empty()).cloned())
+            .collect()
+    }
+
+    /// As far as is flushed and nobody who announced may still commit.
+    fn raise(&mut self, history: u64, flush: Lsn) {
+        let least = self.pending.iter().filter(|pending| pending.history == history).map(|pending| pending.above).min();
+        let least = least.filter(|_| holds(Rule::WatermarkAwaitsAnnounced));
+        let before = self.watermark(history);
+        let after = before.max(least.map_or(flush, |least| least.min(flush)));
+        self.watermarks.retain(|(of, _)| *of != history);
+        self.watermarks.push((history, after));
+        if self.watermarks.len() > HISTORIES_MAX {
+            self.watermarks.remove(0);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let over = |pending: &mut Pending| pending.until <= now;
+        self.pending.extract_if(.., over).map(|pending| pending.announced).filter(|bytes| !bytes.is_empty()).collect()
+    }
+
+    fn remove(&mut self, id: Id) -> bool {
+        let before = self.pending.len();
+        self.pending.retain(|pending| pending.id != id);
+        self.pending.len() < before
+    }
+
+    fn note(&mut self, id: Id) {
+        if self.notes.len() == NOTES_MAX {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(id);
+    }
+}
