@@ -6,7 +6,7 @@ pub(crate) use floors::{Floors, SlotMap};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Slots};
-use crate::history::{History, Standing};
+use crate::history::History;
 use crate::rules::{Rule, holds};
 use crate::source::Role;
 use crate::{Lsn, Position};
@@ -123,21 +123,16 @@ impl Epochs {
     /// Retracts these names at `position`. Returns false where the position lies on a timeline that is not known yet: then
     /// the history has to be looked at first.
     ///
-    /// What survived of an ancestor kept its number, and a standby of the present timeline may still have to replay it. Of
-    /// what was lost nothing is to be retracted. Where nobody can say, it is: that costs misses.
+    /// What survived of an ancestor kept its number, and a standby of the present timeline may still have to replay it.
     pub(crate) fn retract(&self, position: Position, keys: &[Digest], groups: &[Digest]) -> bool {
         let mut high = self.lock();
         let epoch = self.current.load();
-        match epoch.history.standing(position) {
-            Standing::Floor(_) | Standing::Unproven => {}
-            Standing::Lost => return true,
-            Standing::Ahead => return false,
-        }
+        let Some(lsn) = epoch.history.surviving(position) else { return false };
         if epoch.history.timeline() == position.timeline {
-            high.newest = high.newest.max(position.lsn);
+            high.newest = high.newest.max(lsn);
         }
-        keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), position.lsn));
-        groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), position.lsn));
+        keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), lsn));
+        groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), lsn));
         true
     }
 
@@ -166,7 +161,8 @@ impl Epochs {
         let news = generation > now.history.generation() && !high.ended;
         if news {
             // The marks stay: if this instance has not seen the primary set back itself, it still will.
-            self.replace((*now.history).clone().with_generation(generation), Floors::new(&self.slots));
+            // So do the floors: where the log was set back to is seen then.
+            self.replace((*now.history).clone().with_generation(generation), now.floors.clamped(Lsn::MAX));
         }
         news
     }
@@ -200,7 +196,7 @@ impl Epochs {
         if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
             *high = seen;
-            self.replace((**ours).clone().set_back(*insert), Floors::new(&self.slots));
+            self.replace((**ours).clone().set_back(*insert), now.floors.clamped(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {
@@ -268,7 +264,7 @@ mod tests {
         assert_eq!(floor_of(&epochs, &key), Lsn::new(210));
         assert_eq!(epochs.current().fingerprint, first, "entries survive a crash");
         assert_eq!(sight(&epochs, &primary(1, 150, 150, None)), Sighted::Replaced);
-        assert_eq!(floor_of(&epochs, &key), Lsn::ZERO);
+        assert_eq!(floor_of(&epochs, &key), Lsn::new(150), "what was retracted before is retracted in the copy");
         assert_ne!(epochs.current().fingerprint, first);
     }
 
@@ -317,8 +313,9 @@ mod tests {
         // Its commit was acknowledged before the promotion, and the answer is heard only now.
         assert!(epochs.retract(Position::new(1, Lsn::new(250)), &[late], &[]));
         assert_eq!(floor_of(&epochs, &late), Lsn::new(250));
+        // The token lies beyond the end, and the commit that it covers perhaps does not.
         assert!(epochs.retract(Position::new(1, Lsn::new(290)), &[late], &[]));
-        assert_eq!(floor_of(&epochs, &late), Lsn::new(250), "what was lost retracts nothing");
+        assert_eq!(floor_of(&epochs, &late), Lsn::new(280));
     }
 
     #[test]
