@@ -94,8 +94,8 @@ impl<S: Source> Highwater<S> {
         self.0.check_open()?;
         let names = retraction.into_names()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
-        let position = self.0.fleet.primary_position(deadline).await?;
-        session.raise(&self.0.history(), position, None);
+        let (history, position) = self.0.fleet.primary_place(deadline).await?;
+        session.raise(&history, position, None);
         let (tell, told) = oneshot::channel();
         let store = Arc::clone(&self.0);
         self.0.spawn(async move {
@@ -117,8 +117,8 @@ impl<S: Source> Highwater<S> {
     pub async fn token(&self) -> Result<Token, Error> {
         self.0.check_open()?;
         let deadline = Instant::now() + self.0.fleet.settings.load_time_max;
-        let position = self.0.fleet.primary_position(deadline).await?;
-        Ok(Token::at(&self.0.history(), position))
+        let (history, position) = self.0.fleet.primary_place(deadline).await?;
+        Ok(Token::at(&history, position))
     }
 
     /// Covers every write that was acknowledged before this call, without waiting for it: until the primary has said how
@@ -129,8 +129,8 @@ impl<S: Source> Highwater<S> {
         let (store, session) = (Arc::clone(&self.0), session.clone());
         self.0.spawn(async move {
             let deadline = Instant::now() + store.fleet.settings.load_time_max;
-            if let Ok(position) = store.fleet.primary_position(deadline).await {
-                session.end_unresolved(&store.history(), position);
+            if let Ok((history, position)) = store.fleet.primary_place(deadline).await {
+                session.end_unresolved(&history, position);
             }
         });
     }

@@ -174,6 +174,13 @@ impl History {
         }
     }
 
+    /// The most that can have survived of what `position` covers: an upper bound of commits may lie beyond the end of its
+    /// timeline, and they below it. `None` on a timeline that this history has not reached.
+    pub(crate) fn surviving(&self, position: Position) -> Option<Lsn> {
+        let end = self.switches.iter().find(|switch| switch.from == position.timeline).map(|switch| switch.at);
+        (position.timeline <= self.timeline).then(|| end.map_or(position.lsn, |end| position.lsn.min(end)))
+    }
+
     /// Which log of its number this history has as this timeline.
     pub(crate) fn branch(&self, timeline: Timeline) -> Branch {
         Branch::new(self.generation, self.began(timeline))

@@ -202,7 +202,8 @@ impl Token {
     /// lies above where that one left the earlier. A cluster that could not be remembered is forgotten.
     pub(crate) fn keep_surviving(&mut self, history: &History) {
         self.overflown = false;
-        if let Some(shard) = self.shard_mut(history.system_identifier()) {
+        let own = |shard: &&mut Shard| shard.system_identifier == history.system_identifier();
+        if let Some(shard) = self.shards.iter_mut().find(own) {
             shard.forgotten = false;
             for part in std::mem::take(&mut shard.parts) {
                 match history.survivor(part.position, part.branch) {
@@ -214,6 +215,8 @@ impl Token {
                 }
             }
         }
+        // A cluster of which nothing is demanded is not named: written down, nobody could read it.
+        self.shards.retain(|shard| shard.forgotten || !shard.parts.is_empty());
     }
 
     /// Lets no part on `top`'s timeline mean more than `top`: after a crash, positions above it name only what the crash
@@ -305,6 +308,17 @@ mod tests {
         token.keep_surviving(&promoted());
         let left = Demand { floor: Lsn::new(5_000), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&promoted(), None), left);
+    }
+
+    /// As a monotonic session does whose sight was lost and who had written nothing.
+    #[test]
+    fn who_accepts_a_loss_without_a_write_holds_no_token_yet() {
+        let mut token = Token::default();
+        token.keep_surviving(&promoted());
+        assert!(token.is_empty());
+        raise(&mut token, CLUSTER + 1, position(1, 120));
+        token.keep_surviving(&promoted());
+        assert!(!token.names(CLUSTER));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The write path, top to bottom.
 
 use crate::cache::Cache;
-use crate::epoch::Epoch;
 use crate::ledger::announcer::{Announced, Told};
 use crate::ledger::message;
 use crate::repository::Repository;
@@ -388,9 +387,9 @@ struct Case {
 impl Case {
     /// Whether this is still the log that the transaction was sent to: another may have given the same id to another
     /// transaction, and may have lost what this one committed.
-    fn is_of(&self, now: &Epoch) -> bool {
-        let known = self.history.timeline() != self.begun_on || now.fingerprint == self.history.fingerprint();
-        now.history.timeline() == self.begun_on && known || !holds(Rule::OutcomeOfHistory)
+    fn is_of(&self, now: &History) -> bool {
+        let known = self.history.timeline() != self.begun_on || now.fingerprint() == self.history.fingerprint();
+        now.timeline() == self.begun_on && known || !holds(Rule::OutcomeOfHistory)
     }
 }
 
@@ -404,9 +403,9 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
     while Instant::now() < until && store.check_open().is_ok() {
         if let Some(outcome) = ask_after(store, &case, until).await {
             // Read after the transaction was over, so at or above its commit.
-            if let Ok(position) = store.fleet.primary_position(until).await {
+            if let Ok((history, position)) = store.fleet.primary_place(until).await {
                 // The position of another log covers nothing of what the old one committed.
-                let outcome = if case.is_of(&store.epochs.current()) { outcome } else { Outcome::Forgotten };
+                let outcome = if case.is_of(&history) { outcome } else { Outcome::Forgotten };
                 if outcome == Outcome::InProgress {
                     if !retracted {
                         retract(store, position, case.names.clone(), None).await;
@@ -414,7 +413,8 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
                     }
                 } else {
                     retract(store, position, case.names, None).await;
-                    case.session.end_unresolved(&store.history(), position);
+                    // History may have been replaced since: what this one committed is told as lost then.
+                    case.session.end_unresolved(&history, position);
                     return outcome;
                 }
             }
@@ -427,7 +427,7 @@ async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
 /// What the primary says became of the transaction; `None` where no primary answers.
 async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> Option<Outcome> {
     let node = store.fleet.find_primary(until).await.ok()?;
-    if !case.is_of(&store.epochs.current()) {
+    if !case.is_of(&store.history()) {
         return Some(Outcome::Forgotten);
     }
     let Some(xid) = case.xid else { return Some(Outcome::Aborted) };

@@ -142,17 +142,19 @@ impl Epochs {
         }
     }
 
-    /// Retracts these names at `position`. Returns false where the position lies in another history than ours: then
+    /// Retracts these names at `position`. Returns false where the position lies on a timeline that is not known yet: then
     /// the history has to be looked at first.
+    ///
+    /// What survived of an ancestor kept its number, and a standby of the present timeline may still have to replay it.
     pub(crate) fn retract(&self, position: Position, keys: &[Digest], groups: &[Digest]) -> bool {
         let mut high = self.lock();
         let epoch = self.current.load();
-        if epoch.history.timeline() != position.timeline {
-            return false;
+        let Some(lsn) = epoch.history.surviving(position) else { return false };
+        if epoch.history.timeline() == position.timeline {
+            high.newest = high.newest.max(lsn);
         }
-        high.newest = high.newest.max(position.lsn);
-        keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), position.lsn));
-        groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), position.lsn));
+        keys.iter().for_each(|key| epoch.floors.raise_key(self.slots.key(key), lsn));
+        groups.iter().for_each(|group| epoch.floors.raise_group(self.slots.group(group), lsn));
         true
     }
 
@@ -214,7 +216,8 @@ impl Epochs {
         let news = generation > now.history.generation() && !high.ended;
         if news {
             // The marks stay: if this instance has not seen the primary set back itself, it still will.
-            self.replace((*now.history).clone().with_generation(generation));
+            // So do the floors: where the log was set back to is seen then.
+            self.replace((*now.history).clone().with_generation(generation), now.floors.clamped(Lsn::MAX));
         }
         news
     }
@@ -239,13 +242,16 @@ impl Epochs {
         let seen = HighWater { flush: *flush, insert: *insert, ..HighWater::default() };
         if *timeline > ours.timeline() || forked && holds(Rule::ForkIsNews) {
             *high = seen;
-            self.replace(theirs);
+            // What was retracted and survived stays so: a standby of the new timeline may still have to replay it.
+            let end = theirs.switches().iter().find(|switch| switch.from == ours.timeline()).map(|switch| switch.at);
+            let floors = end.map_or_else(|| Floors::new(&self.slots), |end| now.floors.clamped(end));
+            self.replace(theirs, floors);
             return Sighted::Replaced;
         }
         if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
             *high = seen;
-            self.replace((**ours).clone().set_back(*insert));
+            self.replace((**ours).clone().set_back(*insert), now.floors.clamped(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {
@@ -262,10 +268,10 @@ impl Epochs {
         Sighted::Same
     }
 
-    /// A new history: new floors, and nothing heard yet.
-    fn replace(&self, history: History) {
+    /// A new history, in which nothing is heard yet.
+    fn replace(&self, history: History, floors: Floors) {
         let heard_from = self.current.load().heard_from.filter(|from| *from == Lsn::ZERO);
-        self.current.store(Arc::new(epoch(history, Arc::new(Floors::new(&self.slots)), heard_from, None)));
+        self.current.store(Arc::new(epoch(history, Arc::new(floors), heard_from, None)));
     }
 }
 
@@ -313,7 +319,7 @@ mod tests {
         assert_eq!(floor_of(&epochs, &key), Lsn::new(210));
         assert_eq!(epochs.current().fingerprint, first, "entries survive a crash");
         assert_eq!(sight(&epochs, &primary(1, 150, 150, None)), Sighted::Replaced);
-        assert_eq!(floor_of(&epochs, &key), Lsn::ZERO);
+        assert_eq!(floor_of(&epochs, &key), Lsn::new(150), "what was retracted before is retracted in the copy");
         assert_ne!(epochs.current().fingerprint, first);
     }
 
@@ -346,7 +352,25 @@ mod tests {
         assert_eq!(epochs.saw_primary(8, &primary(3, 900, 900, None), epochs.high_water()), Sighted::NotOurs);
         assert_eq!(sight(&epochs, &primary(2, 310, 310, None)), Sighted::Same, "a restart forgets the switch point");
         assert_eq!(sight(&epochs, &primary(2, 310, 310, Some(281))), Sighted::Replaced, "two promoted to one number");
-        assert!(!epochs.retract(Position::new(1, Lsn::new(1)), &[], &[]));
+        assert!(!epochs.retract(Position::new(3, Lsn::new(1)), &[], &[]), "a timeline that is not known yet");
+    }
+
+    /// A standby of the new timeline may be far behind where that began, and readers without a token are not held to it.
+    #[test]
+    fn what_was_retracted_and_survived_a_promotion_stays_retracted() {
+        let epochs = epochs();
+        let (before, late, lost) = (Digest::of_key(b"before"), Digest::of_key(b"late"), Digest::of_key(b"lost"));
+        assert!(epochs.retract(Position::new(1, Lsn::new(200)), &[before], &[]));
+        assert!(epochs.retract(Position::new(1, Lsn::new(290)), &[lost], &[]));
+        assert_eq!(sight(&epochs, &primary(2, 300, 300, Some(280))), Sighted::Replaced);
+        assert_eq!(floor_of(&epochs, &before), Lsn::new(200));
+        assert_eq!(floor_of(&epochs, &lost), Lsn::new(280), "no further than the log went");
+        // Its commit was acknowledged before the promotion, and the answer is heard only now.
+        assert!(epochs.retract(Position::new(1, Lsn::new(250)), &[late], &[]));
+        assert_eq!(floor_of(&epochs, &late), Lsn::new(250));
+        // The token lies beyond the end, and the commit that it covers perhaps does not.
+        assert!(epochs.retract(Position::new(1, Lsn::new(290)), &[late], &[]));
+        assert_eq!(floor_of(&epochs, &late), Lsn::new(280));
     }
 
     #[test]

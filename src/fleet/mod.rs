@@ -16,7 +16,7 @@ use crate::rules::{Rule, holds};
 use crate::source::{Fault, FaultKind, NodeId, Role, Source};
 use crate::stats::{NodeStats, StoreCounters};
 use crate::watched::Watched;
-use crate::{Error, Lsn, Settings, Timeline};
+use crate::{Error, History, Lsn, Settings, Timeline};
 use arc_swap::ArcSwap;
 use belief::{Belief, Standing};
 use std::sync::Arc;
@@ -137,6 +137,17 @@ impl<S: Source> Fleet<S> {
             }
             Some(Standing::Out { why, note }) => Err(Fault::new(*why, self.name(node), note.clone()).into()),
             _ => Err(Error::unavailable(format!("{} is not the primary any more", self.name(node)))),
+        }
+    }
+
+    /// The same with the history that it was read in: one that came meanwhile may have another log at that number.
+    pub(crate) async fn primary_place(&self, deadline: Instant) -> Result<(Arc<History>, crate::Position), Error> {
+        loop {
+            let before = self.epochs.current().clone();
+            let position = self.primary_position(deadline).await?;
+            if self.epochs.current().fingerprint == before.fingerprint {
+                return Ok((Arc::clone(&before.history), position));
+            }
         }
     }
 

@@ -97,6 +97,33 @@ async fn a_transaction_that_cannot_be_serialized_is_told_at_commit_as_one_to_rep
     Ok(())
 }
 
+/// The first statement that writes has the question for the transaction's number behind it. The connection breaks at every
+/// byte of the two answers: whoever is not told so by the statement is told by COMMIT, as something to try again.
+#[tokio::test]
+async fn a_connection_that_breaks_behind_a_statements_answer_is_nothing_final() -> Result {
+    let cluster = cluster(0).await?;
+    let proxy = Proxy::start(cluster.primary().address()).await?;
+    let source = through(&proxy).await?;
+    let (mut statements, mut commits) = (0, 0);
+    for bytes in (1..200).step_by(2) {
+        let tx = source.begin(PRIMARY, within(5_000)).await?;
+        proxy.cut_after_reply_bytes(bytes);
+        match tx.conn().execute_typed("update t set v = 'new'", &[]).await {
+            Err(error) => {
+                assert!(error.is_transient(), "{bytes} bytes: {error:?}");
+                statements += 1;
+            }
+            Ok(_) => match tx.commit(within(5_000)).await {
+                Committed::RolledBack(fault) => assert_eq!(fault.kind, FaultKind::Down, "{bytes} bytes: {fault}"),
+                _ => commits += 1,
+            },
+        }
+        proxy.heal().await?;
+    }
+    assert!(statements > 10 && commits > 10, "{statements} broken statements, {commits} commits");
+    Ok(())
+}
+
 async fn backend(tx: &PostgresTransaction) -> Result<i32> {
     Ok(tx.conn().query_one("select pg_backend_pid()", &[]).await?.get(0))
 }

@@ -17,6 +17,8 @@ mod lagging;
 mod outcomes;
 mod pooler;
 mod refusals;
+#[path = "../common/rows.rs"]
+mod rows;
 mod sharing;
 mod support;
 mod telling;

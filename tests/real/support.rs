@@ -1,11 +1,10 @@
 //! Servers, instances over them, and a table `rows`.
 
+use crate::rows::TABLE;
+pub(crate) use crate::rows::{Row, Rows};
 use highwater::source::postgres::QueryError;
-use highwater::source::postgres::types::Type;
 use highwater::testkit::{Cluster, Node, RedisServer};
-use highwater::{BusState, Cache, Highwater, HighwaterBuilder, Read, Receipt, Repository, Routed, Session, Tx};
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use highwater::{BusState, Cache, Highwater, HighwaterBuilder, Read, Receipt, Session, Tx};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,65 +24,9 @@ pub(crate) fn run(test: impl Future<Output = Result>) -> Result {
     outcome.unwrap_or_else(|_| Err(format!("it did not end within {TEST_TIME_MAX:?}").into()))
 }
 
-/// One row as loaders read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Row {
-    pub(crate) version: u64,
-    /// The operation that made this version, where a history is recorded.
-    pub(crate) op: u64,
-    pub(crate) name: String,
-}
-
-/// The table `rows`, by id. A name `team/name` puts the row into the group `team`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
-    pub(crate) loads: Arc<AtomicUsize>,
-    /// Whether a pooler stands in between, behind which nothing can be prepared.
-    pub(crate) typed: bool,
-    /// How long the server takes for one row.
-    pub(crate) delay: Duration,
-}
-
-impl Repository for Rows {
-    type Key = i64;
-    type Value = Row;
-    type Error = QueryError;
-
-    async fn load(&self, on: &Routed, id: &i64) -> Result<Option<Row>, QueryError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        let delay = self.delay.as_secs_f64();
-        let rows = match (self.typed, delay > 0.0) {
-            (true, _) => on.query_typed(ONE, &[(id, Type::INT8)]).await?,
-            (false, false) => on.query(ONE, &[id]).await?,
-            (false, true) => on.query(SLOW, &[id, &delay]).await?,
-        };
-        Ok(rows.first().map(|row| read(row).1))
-    }
-
-    async fn load_many(&self, on: &Routed, ids: &[i64]) -> Result<Vec<Option<Row>>, QueryError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        let rows = on.query_typed(MANY, &[(&ids, Type::INT8_ARRAY)]).await?;
-        let found: std::collections::BTreeMap<i64, Row> = rows.iter().map(read).collect();
-        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
-    }
-
-    fn groups(&self, _: &i64, row: Option<&Row>) -> impl IntoIterator<Item = Cow<'static, str>> {
-        row.and_then(|row| row.name.split_once('/')).map(|(team, _)| Cow::Owned(team.to_owned()))
-    }
-}
-
-const ONE: &str = "select id, version, op, name from rows where id = $1";
-const MANY: &str = "select id, version, op, name from rows where id = any($1)";
-const SLOW: &str = "select id, version, op, name, pg_sleep($2) from rows where id = $1";
-
 /// What every write does: it raises the row's version by one under the row's lock.
 pub(crate) const WRITE: &str = "insert into rows values ($1, 1, $2, $3) on conflict (id) do update \
      set version = rows.version + 1, op = excluded.op, name = excluded.name returning version";
-
-fn read(row: &tokio_postgres::Row) -> (i64, Row) {
-    let number = |at| row.get::<_, i64>(at).cast_unsigned();
-    (row.get(0), Row { version: number(1), op: number(2), name: row.get(3) })
-}
 
 /// A primary and its replicas, whose table `rows` holds row 1, `ada`.
 pub(crate) async fn cluster(replicas: usize) -> Result<Cluster> {
@@ -91,9 +34,7 @@ pub(crate) async fn cluster(replicas: usize) -> Result<Cluster> {
 }
 
 pub(crate) async fn prepared(cluster: Cluster) -> Result<Cluster> {
-    let sql = "create table rows (id bigint primary key, version bigint not null, op bigint not null, \
-               name text not null); insert into rows values (1, 1, 0, 'ada')";
-    cluster.primary().execute(sql).await?;
+    cluster.primary().execute(&format!("{TABLE}; insert into rows values (1, 1, 0, 'ada')")).await?;
     cluster.wait_for_catchup().await?;
     Ok(cluster)
 }

@@ -311,8 +311,9 @@ impl Chaos {
     async fn all_have_looked(&self) -> bool {
         let instances = self.world.instances.lock().unwrap().clone();
         for instance in instances {
-            if !matches!(timeout(Duration::from_secs(2), instance.store.token()).await, Ok(Ok(_))) {
-                return self.world.is_dead(instance.number);
+            let looked = matches!(timeout(Duration::from_secs(2), instance.store.token()).await, Ok(Ok(_)));
+            if !looked && !self.world.is_dead(instance.number) {
+                return false;
             }
         }
         true

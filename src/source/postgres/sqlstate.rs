@@ -28,7 +28,8 @@ pub(super) fn kind_of(state: &SqlState, author: Author) -> FaultKind {
         // A standby has no serialization failures of its own: class 40 there is a conflict with replay, 57P04 a
         // replayed DROP DATABASE. On the primary 40001 and 40P01 belong to the statement; at COMMIT there is none left.
         "40001" | "40P01" | "57P04" if author == Author::ReaderOnStandby => FaultKind::Conflict,
-        "40001" | "40P01" if author == Author::AtCommit => FaultKind::Conflict,
+        // Ours take no locks and are never serialized: on a standby they are in the way of replay, as an open snapshot is.
+        "40001" | "40P01" if matches!(author, Author::AtCommit | Author::Us) => FaultKind::Conflict,
         // A limit that the application set (statement_timeout) or an operator's pg_cancel_backend: recovery cancels with
         // the codes above, and what we give up ourselves, nobody waits for. Of our own statements none is slow.
         "57014" if author == Author::Us => FaultKind::TimedOut,
@@ -131,6 +132,8 @@ mod tests {
             ("40001", OnPrimary, FaultKind::Statement),
             ("40P01", ReaderOnStandby, FaultKind::Conflict),
             ("57P04", ReaderOnStandby, FaultKind::Conflict),
+            ("40001", Us, FaultKind::Conflict),
+            ("40P01", Us, FaultKind::Conflict),
             ("57P01", ReaderOnStandby, FaultKind::Down),
             ("57P02", OnPrimary, FaultKind::Down),
             ("57P03", Us, FaultKind::Down),

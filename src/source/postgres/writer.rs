@@ -137,8 +137,15 @@ impl Writer {
         let both = join(work, self.held.own(Own::Xid));
         let clean = |(result, number): &(_, _)| sqlstate::is_clean(result) && sqlstate::is_clean(number);
         let (result, number) = self.bounded(both, clean).await?;
-        if let Ok(number) = number.and_then(|row| xid(&row)) {
-            *lock(&self.number) = number.map_or(Number::None, Number::Known);
+        match number {
+            Ok(row) => {
+                if let Ok(number) = xid(&row) {
+                    *lock(&self.number) = number.map_or(Number::None, Number::Known);
+                }
+            }
+            // The statement was answered and the connection broke behind it: the transaction is over all the same.
+            Err(error) if result.is_ok() => return Err(self.told(error)),
+            Err(_) => {}
         }
         result.map_err(|error| self.told(error))
     }
