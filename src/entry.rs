@@ -260,17 +260,26 @@ mod tests {
         let bound = Some(Bound { tag: Lsn::new(50), since_ms: 1_000 });
         let floor = Floor { bound, ..Floor::default() };
         assert!(floor.is_met_by(&stamp(Origin::Standby, 50, None), Lsn::new(50), None).is_ok());
-        assert!(floor.is_met_by(&stamp(Origin::Standby, 49, None), Lsn::new(49), Some(2_000)).is_err(), "a standby may lag for ever");
+        assert!(
+            floor.is_met_by(&stamp(Origin::Standby, 49, None), Lsn::new(49), Some(2_000)).is_err(),
+            "a standby may lag for ever"
+        );
         assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), Some(1_001)).is_ok());
         assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), Some(1_000)).is_err());
-        assert!(floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), None).is_err(), "by somebody else's clock");
+        assert!(
+            floor.is_met_by(&stamp(Origin::Primary, 49, None), Lsn::new(49), None).is_err(),
+            "by somebody else's clock"
+        );
     }
 
     #[test]
     fn what_was_seen_on_a_standby_is_met_only_by_standbys() {
         let floor = Floor { seen_on_standby: Some(Lsn::new(14)), monotonic: true, ..Floor::default() };
         assert!(floor.is_met_by(&stamp(Origin::Standby, 14, Some(20)), Lsn::new(14), None).is_ok());
-        assert_eq!(floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), Lsn::new(15), None), Err(Short::NotMonotonic));
+        assert_eq!(
+            floor.is_met_by(&stamp(Origin::Primary, 15, Some(20)), Lsn::new(15), None),
+            Err(Short::NotMonotonic)
+        );
         assert_eq!(floor.is_met_by(&stamp(Origin::Standby, 14, None), Lsn::new(14), None), Err(Short::NotMonotonic));
     }
 

@@ -361,10 +361,10 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 500));
         let set_back = first().set_back(Lsn::new(300));
         assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
-        token.raise(&set_back, position(1, 900));
+        token.raise(&set_back, position(1, 900), None);
         assert_eq!(token.demand(&set_back, None).standing, Standing::Lost, "a newer write does not cover it");
         token.keep_surviving(&set_back);
-        let left = Demand { floor: Lsn::new(900), standing: Standing::Floor(Lsn::ZERO) };
+        let left = Demand { floor: Lsn::new(900), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&set_back, None), left);
         let early = Token::at(&first(), position(1, 300));
         assert_eq!(early.demand(&set_back, None).floor, Lsn::new(300));
@@ -377,7 +377,7 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 120));
         assert_eq!(token.demand(&unproven, None).standing, Standing::Unproven);
         token.keep_surviving(&unproven);
-        let left = Demand { floor: Lsn::new(120), standing: Standing::Floor(Lsn::ZERO) };
+        let left = Demand { floor: Lsn::new(120), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&unproven, None), left);
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 120)], "one part a timeline");
         // The same where the history was set back besides, which it must not be told a second time.
@@ -399,7 +399,7 @@ mod tests {
         let history = History::new(CLUSTER, Timeline(5), switches);
         token.keep_surviving(&history);
         // A position of a later timeline lies above where it left the earlier ones, and so above their writes.
-        let left = Demand { floor: Lsn::new(50), standing: Standing::Floor(Lsn::ZERO) };
+        let left = Demand { floor: Lsn::new(50), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&history, None), left);
     }
 
@@ -408,10 +408,10 @@ mod tests {
         let mut token = Token::at(&first(), position(1, 100));
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).count(), 1, "nothing covers it yet");
-        token.raise(&promoted(), position(2, 90));
+        token.raise(&promoted(), position(2, 90), None);
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).count(), 2, "what is lower covers nothing");
-        token.raise(&promoted(), position(2, 5_000));
+        token.raise(&promoted(), position(2, 5_000), None);
         let before = token.demand(&promoted(), None);
         token.fold(&promoted());
         assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 5_000)]);
@@ -439,14 +439,14 @@ mod tests {
         let mut token = Token::at(&one, position(2, 150));
         assert_eq!(token.demand(&one, None).standing, Standing::Floor(Lsn::ZERO));
         assert_eq!(token.demand(&other, None).standing, Standing::Lost);
-        token.raise(&other, position(2, 400));
+        token.raise(&other, position(2, 400), None);
         token.fold(&other);
         assert_eq!(token.demand(&other, None).standing, Standing::Lost, "a newer write does not cover it");
         let switch = Switch { from: Timeline(2), at: Lsn::new(500) };
         let later = History::new(CLUSTER, Timeline(3), [other.switches(), &[switch]].concat());
         assert_eq!(token.demand(&later, None).standing, Standing::Lost, "nor does another failover");
         token.keep_surviving(&other);
-        let left = Demand { floor: Lsn::new(400), standing: Standing::Floor(Lsn::ZERO) };
+        let left = Demand { floor: Lsn::new(400), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         assert_eq!(token.demand(&other, None), left);
         let early = Token::at(&one, position(1, 70));
         assert_eq!(early.demand(&other, None).floor, Lsn::new(70), "what both logs have");
@@ -480,6 +480,64 @@ mod tests {
                     let covers = |p: Position| p.timeline == part.timeline && p.lsn >= part.lsn;
                     prop_assert!(ab.positions(cluster).any(covers));
                 }
+            }
+        }
+    }
+
+    fn vouched(lsn: u64, lineage: u64, pinned: u64) -> Token {
+        let mut token = Token::default();
+        token.raise(&first(), position(1, pinned), None);
+        token.raise(&first(), position(1, lsn), Some(Lineage::from_number(lineage)));
+        token
+    }
+
+    fn pinned_in(token: &Token, lineage: u64) -> (u64, u64) {
+        let demand = token.demand(&first(), Some(Lineage::from_number(lineage)));
+        (demand.floor.offset(), Vouched::pin(demand.vouched, demand.floor).offset())
+    }
+
+    #[test]
+    fn only_the_log_that_vouches_for_a_position_may_cover_it() {
+        let token = vouched(20, 1, 5);
+        assert_eq!((pinned_in(&token, 1), pinned_in(&token, 2)), ((20, 5), (20, 20)));
+        assert_eq!(token.demand(&first(), None).vouched, None);
+        assert_eq!(token.demand(&promoted(), Some(Lineage::from_number(1))).vouched, None, "of another timeline");
+    }
+
+    #[test]
+    fn of_two_logs_one_is_kept_and_what_the_other_vouched_for_is_pinned() {
+        let mut token = vouched(20, 1, 5);
+        token.merge(&vouched(15, 2, 3));
+        assert_eq!((pinned_in(&token, 1), pinned_in(&token, 2)), ((20, 15), (20, 20)));
+        token.merge(&vouched(30, 1, 0));
+        assert_eq!(pinned_in(&token, 1), (30, 15));
+        token.raise(&first(), position(1, 25), None);
+        assert_eq!(pinned_in(&token, 1), (30, 25), "what nobody announced is pinned");
+    }
+
+    proptest! {
+        /// Writes that several logs vouch for, merged in any order: whatever a log may cover, it vouches for.
+        #[test]
+        fn merging_never_forgets_what_another_log_vouches_for(
+            writes in proptest::collection::vec((1..60_u64, 0..4_u64), 1..12),
+            split in any::<prop::sample::Index>(),
+        ) {
+            let raise = |writes: &[(u64, u64)]| {
+                let mut token = Token::default();
+                for &(lsn, lineage) in writes {
+                    let lineage = Some(lineage).filter(|lineage| *lineage > 0).map(Lineage::from_number);
+                    token.raise(&first(), position(1, lsn), lineage);
+                }
+                token
+            };
+            let (one, other) = writes.split_at(split.index(writes.len()));
+            let mut token = raise(one);
+            token.merge(&raise(other));
+            for lineage in 1..4 {
+                let (floor, pin) = pinned_in(&token, lineage);
+                prop_assert_eq!(floor, writes.iter().map(|(lsn, _)| *lsn).max().unwrap_or(0));
+                let must = writes.iter().filter(|(_, of)| *of != lineage).map(|(lsn, _)| *lsn).max().unwrap_or(0);
+                prop_assert!(pin >= must.min(floor), "lineage {} may cover from {}, and {} is not in it", lineage, pin, must);
             }
         }
     }

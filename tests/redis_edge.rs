@@ -2,7 +2,7 @@
 #![cfg(feature = "testkit")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-use highwater::ledger::{Notice, RedisLedger};
+use highwater::ledger::{Notice, Pulse, RedisLedger};
 use highwater::tier::{Address, Offer, RedisTier};
 use highwater::{Digest, Error, Lsn, Position, RedisLink, RedisSettings};
 use std::error::Error as _;
@@ -28,6 +28,11 @@ mod outages;
 mod refusals;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a heartbeat says of an instance that knows of this generation.
+fn pulse(generation: u64) -> Pulse {
+    Pulse { generation, history: 1, flush: Lsn::ZERO }
+}
 
 /// An envelope by its compared bytes alone, made here from the table in the format's documentation.
 fn envelope(kind: u8, tag: u64, rest: usize) -> Vec<u8> {

@@ -17,10 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The part of a ledger that writers need, as an object.
 trait Log: Send + Sync {
-    fn announce<'a>(
-        &'a self,
-        announcement: &'a Announcement,
-    ) -> BoxFuture<'a, Result<Option<Lineage>, TierError>>;
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<Option<Lineage>, TierError>>;
 
     fn withdraw(&self, id: [u8; 16]) -> BoxFuture<'_, Result<(), TierError>>;
 
@@ -33,10 +30,7 @@ trait Log: Send + Sync {
 }
 
 impl<L: Ledger> Log for Arc<L> {
-    fn announce<'a>(
-        &'a self,
-        announcement: &'a Announcement,
-    ) -> BoxFuture<'a, Result<Option<Lineage>, TierError>> {
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<Option<Lineage>, TierError>> {
         Box::pin(L::announce(self, announcement))
     }
 
@@ -132,7 +126,8 @@ impl Announcer {
         let history = notice.history;
         let announcement = Announcement { id, notice, xid, lease: LEASE };
         let answer = timeout(ANNOUNCE_TIME_MAX, self.ledger.announce(&announcement)).await;
-        let lineage = answer.ok().and_then(|answer| answer.inspect_err(|error| trace::not_announced(error)).ok()).flatten();
+        let lineage =
+            answer.ok().and_then(|answer| answer.inspect_err(|error| trace::not_announced(error)).ok()).flatten();
         if lineage.is_none() {
             self.counters.unannounced.add_one();
         }

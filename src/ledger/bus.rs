@@ -191,7 +191,9 @@ impl<S: Source> Bus<S> {
         if state.lineage == Some(lineage) {
             state.covered = (history, watermark);
             let epoch = self.fleet.epochs.current();
-            if let Some(span) = epoch.span.as_ref().filter(|span| span.lineage == lineage && epoch.fingerprint == history) {
+            if let Some(span) =
+                epoch.span.as_ref().filter(|span| span.lineage == lineage && epoch.fingerprint == history)
+            {
                 span.raise(watermark);
             }
         }

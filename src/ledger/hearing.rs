@@ -154,7 +154,15 @@ struct Channel {
 impl<R: FnMut() -> u64> Hearing<R> {
     /// Nothing is open, and the first attempt is due at once.
     pub(crate) fn new(timing: Timing, random: R, now: Instant) -> Self {
-        Self { random, timing, state: State::Waiting(now), attempts: 0, generation: 0, order: None, effects: VecDeque::new() }
+        Self {
+            random,
+            timing,
+            state: State::Waiting(now),
+            attempts: 0,
+            generation: 0,
+            order: None,
+            effects: VecDeque::new(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {

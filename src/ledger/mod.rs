@@ -9,10 +9,10 @@ mod order;
 mod place;
 mod redis;
 
-use crate::{Lsn, Position};
 use crate::digest::Digest;
 use crate::sealed::Sealed;
 use crate::tier::TierError;
+use crate::{Lsn, Position};
 use std::future::Future;
 use std::time::Duration;
 
@@ -100,10 +100,7 @@ pub trait Ledger: Sealed + Send + Sync + 'static {
 
     /// Tells the log that a commit may come. Returns the log's lineage, or `None` where it does not take the announcement:
     /// too many are open, or it was settled before it arrived. Dropped, it may have happened or not.
-    fn announce(
-        &self,
-        announcement: &Announcement,
-    ) -> impl Future<Output = Result<Option<Lineage>, TierError>> + Send;
+    fn announce(&self, announcement: &Announcement) -> impl Future<Output = Result<Option<Lineage>, TierError>> + Send;
 
     /// Takes an announcement back: nothing was committed.
     fn withdraw(&self, id: [u8; 16]) -> impl Future<Output = Result<(), TierError>> + Send;

@@ -17,7 +17,7 @@ const FIRST_ENTRY: u64 = 1_000;
 /// Leaves markers, then fills the server to the brim by `fill`. Returns how many markers are left.
 async fn crowd<S: Server>(server: &S, fill: impl AsyncFn(&S::Tier) -> Result<(), TierError>) -> Result<u64> {
     let (tier, ledger) = server.open().await?;
-    ledger.retract(&notice(100, 0..MARKERS), MINUTE).await?;
+    ledger.retract(&notice(100, 0..MARKERS), MINUTE, None).await?;
     let full = fill(&tier).await;
     let mut left = 0;
     for number in 0..MARKERS {

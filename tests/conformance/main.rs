@@ -4,6 +4,8 @@
 #![cfg(feature = "testkit")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+use highwater::Lsn;
+use highwater::ledger::Pulse;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -36,6 +38,11 @@ mod eviction;
 mod postgres;
 mod redis;
 mod worlds;
+
+/// What a heartbeat says of an instance that knows of this generation.
+fn pulse(generation: u64) -> Pulse {
+    Pulse { generation, history: 0xAB, flush: Lsn::ZERO }
+}
 
 /// Waits until something holds.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {

@@ -1,21 +1,23 @@
 //! Admission, markers, and what is heard.
 
 use crate::{Result, until};
-use highwater::ledger::{Ledger, Notice, RedisLedger, Subscription};
+use highwater::ledger::{Announcement, Ledger, Notice, Pulse, RedisLedger, Settlement, Subscription};
 use highwater::memory::Shared;
 use highwater::testkit::RedisServer;
 use highwater::tier::{Address, Offer, RedisTier, SharedTier};
 use highwater::{Digest, Lsn, Position, RedisLink, RedisSettings};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 both! { Shared, Redis:
     no_slot_moves_backwards,
     what_cannot_be_compared_gives_way_and_is_not_admitted,
     lives_end,
     retractions_are_heard_in_order_and_numbered,
-    nothing_is_kept_for_who_does_not_listen,
+    nothing_is_sent_again_to_who_does_not_listen,
     a_lost_log_has_another_name,
+    the_watermark_waits_for_what_was_announced,
+    what_was_missed_is_kept_for_a_while,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -119,10 +121,10 @@ async fn no_slot_moves_backwards<S: Server>() -> Result {
     tier.admit(vec![offer(1, with_upper.clone())]).await?;
     tier.admit(vec![offer(1, entry(big))]).await?;
     assert_eq!(fetch(&tier, 1).await?, Some(with_upper.clone()), "an upper bound is worth having");
-    ledger.retract(&notice(big, [1]), MINUTE).await?;
+    ledger.retract(&notice(big, [1]), MINUTE, None).await?;
     assert_eq!(fetch(&tier, 1).await?, Some(with_upper), "an entry at the position has seen the write");
-    ledger.retract(&notice(big + 1, [1]), MINUTE).await?;
-    ledger.retract(&notice(big - 5, [1]), MINUTE).await?;
+    ledger.retract(&notice(big + 1, [1]), MINUTE, None).await?;
+    ledger.retract(&notice(big - 5, [1]), MINUTE, None).await?;
     tier.admit(vec![offer(1, entry(big))]).await?;
     assert_eq!(fetch(&tier, 1).await?, Some(marker(big + 1)), "the classic stale refill");
     tier.admit(vec![offer(1, entry(big + 1))]).await?;
@@ -157,7 +159,7 @@ async fn lives_end<S: Server>() -> Result {
     let short = Duration::from_millis(150);
     let lives = [(1, short), (2, Duration::ZERO), (4, Duration::MAX)];
     tier.admit(lives.map(|(number, life)| Offer { life, ..offer(number, entry(1)) }).to_vec()).await?;
-    ledger.retract(&notice(1, [3]), short).await?;
+    ledger.retract(&notice(1, [3]), short, None).await?;
     let found = tier.fetch(&[1, 2, 3, 4].map(address)).await?;
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);
     tokio::time::sleep(2 * short).await;
@@ -182,12 +184,13 @@ async fn retractions_are_heard_in_order_and_numbered<S: Server>() -> Result {
     let mut subscriptions = [one.subscribe().await?, two.subscribe().await?];
     for at in 1..=20 {
         let by = if at % 2 == 0 { &one } else { &two };
-        by.retract(&notice(100 - at, [at]), MINUTE).await?;
+        by.retract(&notice(100 - at, [at]), MINUTE, None).await?;
     }
-    // More names than one message holds are told in several.
-    one.retract(&notice(500, 0..2_500), MINUTE).await?;
-    assert_eq!(one.beat(7, 5).await?.generation, 5);
-    assert_eq!(two.beat(8, 3).await?.generation, 5, "it only rises");
+    for part in (0..3).map(|part| part * 800..(part + 1) * 800) {
+        one.retract(&notice(500, part), MINUTE, None).await?;
+    }
+    assert_eq!(one.beat(7, crate::pulse(5)).await?.generation, 5);
+    assert_eq!(two.beat(8, crate::pulse(3)).await?.generation, 5, "it only rises");
     for subscription in &mut subscriptions {
         let mut sequences = Vec::new();
         let (log, first) = heard(subscription).await?;
@@ -203,17 +206,17 @@ async fn retractions_are_heard_in_order_and_numbered<S: Server>() -> Result {
     Ok(())
 }
 
-async fn nothing_is_kept_for_who_does_not_listen<S: Server>() -> Result {
+async fn nothing_is_sent_again_to_who_does_not_listen<S: Server>() -> Result {
     let server = S::start().await?;
     let (_, ledger) = server.open().await?;
     let mut first = ledger.subscribe().await?;
-    ledger.retract(&notice(1, [1]), MINUTE).await?;
+    ledger.retract(&notice(1, [1]), MINUTE, None).await?;
     assert_eq!(heard(&mut first).await?.1, 1);
     drop(first);
-    ledger.retract(&notice(2, [1]), MINUTE).await?;
+    ledger.retract(&notice(2, [1]), MINUTE, None).await?;
     let mut second = ledger.subscribe().await?;
     assert!(timeout(Duration::from_millis(200), second.next()).await.is_err(), "it was published before");
-    ledger.retract(&notice(3, [1]), MINUTE).await?;
+    ledger.retract(&notice(3, [1]), MINUTE, None).await?;
     assert_eq!(heard(&mut second).await?.1, 3, "the number shows what was missed");
     server.lose_everything().await?;
     assert_eq!(timeout(Duration::from_secs(5), second.next()).await?, None, "it ends with the connection");
@@ -227,9 +230,9 @@ async fn a_lost_log_has_another_name<S: Server>() -> Result {
     for _ in 0..3 {
         // The link comes back on its own time.
         until("a subscription", async || Ok(ledger.subscribe().await.is_ok())).await?;
-        until("an answer", async || Ok(ledger.beat(0, 0).await.is_ok())).await?;
+        until("an answer", async || Ok(ledger.beat(0, crate::pulse(0)).await.is_ok())).await?;
         let mut subscription = ledger.subscribe().await?;
-        ledger.retract(&notice(9, [1]), MINUTE).await?;
+        ledger.retract(&notice(9, [1]), MINUTE, None).await?;
         let (name, sequence) = heard(&mut subscription).await?;
         assert!(sequence == 1 && !names.contains(&name), "{name} {sequence} {names:?}");
         names.push(name);
@@ -237,5 +240,72 @@ async fn a_lost_log_has_another_name<S: Server>() -> Result {
         until("an answer", async || Ok(tier.fetch(&[address(1)]).await.is_ok())).await?;
         assert_eq!(fetch(&tier, 1).await?, None);
     }
+    Ok(())
+}
+
+const ANNOUNCED: [u8; 16] = [1; 16];
+const LATE: [u8; 16] = [2; 16];
+const DEAD: [u8; 16] = [3; 16];
+
+fn announcement(id: [u8; 16], above: u64, lease: Duration) -> Announcement {
+    Announcement { id, notice: notice(above, [1, 2]), xid: Some(7), lease }
+}
+
+async fn watermark(subscription: &mut impl Subscription) -> Result<u64> {
+    let message = timeout(Duration::from_secs(5), subscription.next()).await?.ok_or("the subscription ended")?;
+    Ok(u64::from_be_bytes(message[28..36].try_into()?))
+}
+
+async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
+    let server = S::start().await?;
+    let (_, ledger) = server.open().await?;
+    let mut subscription = ledger.subscribe().await?;
+    let settle = |id, flush| Some(Settlement { id, flush: Lsn::new(flush) });
+    let advance = async |flush| ledger.beat(1, Pulse { flush: Lsn::new(flush), ..crate::pulse(0) }).await;
+    let lineage = ledger.announce(&announcement(ANNOUNCED, 50, MINUTE)).await?;
+    assert!(lineage.is_some());
+    let unannounced = ledger.retract(&notice(100, [1]), MINUTE, settle(LATE, 100)).await?;
+    assert_eq!((unannounced.vouched_by, watermark(&mut subscription).await?), (None, 50));
+    assert_eq!(ledger.announce(&announcement(LATE, 60, MINUTE)).await?, None, "it was settled before it came");
+    advance(110).await?;
+    assert_eq!(watermark(&mut subscription).await?, 50);
+    let settled = ledger.retract(&notice(60, [1]), MINUTE, settle(ANNOUNCED, 90)).await?;
+    assert_eq!((settled.vouched_by, watermark(&mut subscription).await?), (lineage, 90));
+    let again = ledger.retract(&notice(60, [1]), MINUTE, settle(ANNOUNCED, 80)).await?;
+    assert_eq!((again.vouched_by, watermark(&mut subscription).await?), (None, 90), "it never falls");
+    // Whoever withdraws holds nobody back, and whoever dies not for long.
+    ledger.announce(&announcement([4; 16], 100, MINUTE)).await?;
+    ledger.withdraw([4; 16]).await?;
+    assert!(ledger.announce(&announcement(DEAD, 120, Duration::from_millis(50))).await?.is_some());
+    assert_eq!(advance(200).await?.abandoned, Vec::<Vec<u8>>::new());
+    assert_eq!(watermark(&mut subscription).await?, 120);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(advance(200).await?.abandoned.len(), 1, "somebody has to retract it");
+    assert_eq!(watermark(&mut subscription).await?, 200);
+    let late = ledger.retract(&notice(190, [1]), MINUTE, settle(DEAD, 300)).await?;
+    assert_eq!((late.vouched_by, watermark(&mut subscription).await?), (None, 300));
+    Ok(())
+}
+
+async fn what_was_missed_is_kept_for_a_while<S: Server>() -> Result {
+    let server = S::start().await?;
+    let (_, ledger) = server.open().await?;
+    let mut subscription = ledger.subscribe().await?;
+    let lineage = ledger.announce(&announcement(ANNOUNCED, 1, MINUTE)).await?.ok_or("no lineage")?;
+    let mut heard = Vec::new();
+    for at in 1..=1_100 {
+        ledger.retract(&notice(at, [at]), MINUTE, None).await?;
+        heard.push(timeout(Duration::from_secs(5), subscription.next()).await?.ok_or("the subscription ended")?);
+    }
+    assert_eq!(ledger.repair(lineage, 1_097).await?.as_deref(), heard.get(1_097..));
+    assert_eq!(ledger.repair(lineage, 1_100).await?, Some(Vec::new()));
+    assert_eq!(ledger.repair(lineage, 76).await?.as_deref(), heard.get(76..), "the last 1,024");
+    assert_eq!(ledger.repair(lineage, 75).await?, None);
+    assert_eq!(ledger.repair(lineage, 1_101).await?, None, "beyond the end");
+    // One that is long is not kept.
+    ledger.retract(&notice(2_000, 0..300), MINUTE, None).await?;
+    assert_eq!(ledger.repair(lineage, 1_100).await?, None);
+    server.lose_everything().await?;
+    until("another log", async || Ok(ledger.repair(lineage, 0).await.is_ok_and(|found| found.is_none()))).await?;
     Ok(())
 }

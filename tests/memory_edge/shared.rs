@@ -1,7 +1,7 @@
 //! The shared tier and the ledger.
 
 use crate::support::{MS, pass};
-use highwater::ledger::{Ledger as _, Notice, Subscription as _};
+use highwater::ledger::{Ledger as _, Notice, Pulse, Subscription as _};
 use highwater::memory::{Call, Delivery, Fate, Line, Shared, Way};
 use highwater::tier::{Address, SharedTier as _};
 use highwater::{Digest, Lsn, Position};
@@ -30,6 +30,10 @@ fn number(message: &[u8], at: usize) -> u64 {
 /// The log's id and the sequence number of a message.
 fn frame(message: &[u8]) -> (u64, u64) {
     (number(message, 4), number(message, 12))
+}
+
+fn pulse(generation: u64) -> Pulse {
+    Pulse { generation, history: 1, flush: Lsn::ZERO }
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ async fn a_socket_is_used_as_the_user_and_in_the_database_that_its_url_names() {
     let (tier, ledger) = opened(format!("{at}?user=app&pass=p%40ss&db=2")).await.unwrap();
     tier.admit(vec![offer(1, entry(1))]).await.unwrap();
     let mut subscription = ledger.subscribe().await.unwrap();
-    ledger.retract(&notice(2, &[2]), MINUTE).await.unwrap();
+    ledger.retract(&notice(2, &[2]), MINUTE, None).await.unwrap();
     subscription.next().await.expect("a message");
     let mut admin = server.connect().await.unwrap();
     let keyspace: String = redis::cmd("INFO").arg("keyspace").query_async(&mut admin).await.unwrap();
@@ -87,7 +87,7 @@ async fn two_databases_share_nothing() {
     let (one, two) = (opened(server.url()).await.unwrap(), opened(format!("{}1", server.url())).await.unwrap());
     let mut subscription = two.1.subscribe().await.unwrap();
     one.0.admit(vec![offer(1, entry(5))]).await.unwrap();
-    one.1.retract(&notice(4, &[2]), MINUTE).await.unwrap();
+    one.1.retract(&notice(4, &[2]), MINUTE, None).await.unwrap();
     assert_eq!(two.0.fetch(&[address(1), address(2)]).await.unwrap(), [None, None]);
     assert!(timeout(Duration::from_millis(200), subscription.next()).await.is_err(), "another log's messages");
 }

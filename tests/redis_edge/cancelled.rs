@@ -56,7 +56,7 @@ async fn a_link_and_what_is_opened_over_it() {
     println!("RedisTier::open: {polls} polls");
     let beats = async || {
         let ledger = RedisLedger::open(link.clone()).await.unwrap();
-        assert_eq!(ledger.beat(1, 7).await.unwrap().generation, 7);
+        assert_eq!(ledger.beat(1, crate::pulse(7)).await.unwrap().generation, 7);
     };
     let polls = at_every_poll(async || RedisLedger::open(link.clone()).await.unwrap(), beats).await;
     println!("RedisLedger::open: {polls} polls");
@@ -73,8 +73,8 @@ async fn reads_and_writes() {
     let own = async || assert_eq!(tier.fetch(&[address(2)]).await.unwrap(), [Some(entry(2))]);
     let fetch = at_every_poll(async || tier.fetch(&[address(1), address(3)]).await.unwrap(), own).await;
     let admit = at_every_poll(async || tier.admit(vec![offer(4, entry(4))]).await.unwrap(), own).await;
-    let retract = at_every_poll(async || ledger.retract(&notice(9, &[5]), MINUTE).await.unwrap(), own).await;
-    let beat = at_every_poll(async || ledger.beat(3, 0).await.unwrap(), own).await;
+    let retract = at_every_poll(async || ledger.retract(&notice(9, &[5]), MINUTE, None).await.unwrap(), own).await;
+    let beat = at_every_poll(async || ledger.beat(3, crate::pulse(0)).await.unwrap(), own).await;
     println!("fetch: {fetch} polls, admit: {admit}, retract: {retract}, beat: {beat}");
     assert!(fetch > 1 && admit > 1 && retract > 1 && beat > 1, "they were dropped half-way");
     until_clients(&server, 1).await;
@@ -93,7 +93,7 @@ async fn subscriptions() {
         // It is polled only when something comes.
         let wait = timeout(Duration::from_millis(5), dropped_after(polls, subscription.next()));
         assert!(wait.await.ok().flatten().is_none());
-        ledger.retract(&notice(polls as u64, &[1]), MINUTE).await.unwrap();
+        ledger.retract(&notice(polls as u64, &[1]), MINUTE, None).await.unwrap();
         let message = timeout(Duration::from_secs(5), subscription.next()).await.unwrap().expect("a message");
         let lsn = (polls as u64).to_be_bytes();
         assert!(message.windows(8).any(|bytes| bytes == lsn), "the message of round {polls}");

@@ -27,7 +27,7 @@ async fn the_chain_and_the_name_are_checked() {
     assert_eq!(tier.fetch(&[address(1)]).await.unwrap(), [Some(entry(7))]);
     let ledger = RedisLedger::open(link).await.unwrap();
     let mut subscription = ledger.subscribe().await.unwrap();
-    ledger.retract(&crate::notice(1, &[1]), crate::MINUTE).await.unwrap();
+    ledger.retract(&crate::notice(1, &[1]), crate::MINUTE, None).await.unwrap();
     subscription.next().await.expect("a message over TLS");
     for (url, roots, word) in [
         (at("rediss", "localhost", port), &wrong, "not trusted"),

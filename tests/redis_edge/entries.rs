@@ -21,7 +21,7 @@ async fn a_foreign_value_is_a_miss_and_is_left_alone() {
     let error = tier.admit(vec![offer(1, entry(9)), offer(3, entry(9))]).await.unwrap_err();
     assert!(error.to_string().contains("1 of 2"), "{error}");
     assert_eq!(tier.fetch(&[address(3)]).await.unwrap(), [Some(entry(9))], "the others are stored");
-    ledger.retract(&notice(10, &[1, 3]), MINUTE).await.expect("a marker that cannot be left is no failure");
+    ledger.retract(&notice(10, &[1, 3]), MINUTE, None).await.expect("a marker that cannot be left is no failure");
     assert_eq!(tier.fetch(&[address(3)]).await.unwrap(), [Some(envelope(3, 10, 0))]);
     let length: i64 = redis::cmd("LLEN").arg(&name).query_async(&mut admin).await.unwrap();
     assert_eq!(length, 1);
@@ -37,9 +37,9 @@ async fn lost_scripts_are_sent_again() {
         tier.admit((0..200).map(|number| offer(number, entry(round))).collect()).await.unwrap();
         assert_eq!(tier.fetch(&[address(0), address(199)]).await.unwrap(), vec![Some(entry(round)); 2]);
         redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut admin).await.unwrap();
-        ledger.retract(&notice(round, &[5_000]), MINUTE).await.unwrap();
+        ledger.retract(&notice(round, &[5_000]), MINUTE, None).await.unwrap();
         redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut admin).await.unwrap();
-        ledger.beat(1, 0).await.unwrap();
+        ledger.beat(1, crate::pulse(0)).await.unwrap();
     }
 }
 
@@ -52,11 +52,11 @@ async fn two_namespaces_share_a_server_and_nothing_else() {
         (RedisTier::open(link.clone()).await.unwrap(), RedisLedger::open(link).await.unwrap());
     let mut subscription = other_ledger.subscribe().await.unwrap();
     tier.admit(vec![offer(1, entry(5))]).await.unwrap();
-    ledger.retract(&notice(4, &[2]), MINUTE).await.unwrap();
+    ledger.retract(&notice(4, &[2]), MINUTE, None).await.unwrap();
     assert_eq!(other_tier.fetch(&[address(1), address(2)]).await.unwrap(), [None, None]);
     assert!(timeout(Duration::from_millis(200), subscription.next()).await.is_err());
-    assert_eq!(other_ledger.beat(1, 3).await.unwrap().generation, 3);
-    assert_eq!(ledger.beat(1, 0).await.unwrap().generation, 0);
+    assert_eq!(other_ledger.beat(1, crate::pulse(3)).await.unwrap().generation, 3);
+    assert_eq!(ledger.beat(1, crate::pulse(0)).await.unwrap().generation, 0);
 }
 
 /// Prints what a read costs beside a bare one; asserts nothing, for the machine is shared.

@@ -15,7 +15,7 @@ async fn a_server_that_is_not_there_yet_is_used_once_it_is() {
     server.kill().await.unwrap();
     let (tier, ledger) = opened(server.url()).await.expect("Redis can only cost speed");
     let began = Instant::now();
-    assert!(tier.fetch(&[address(1)]).await.is_err() && ledger.beat(1, 0).await.is_err());
+    assert!(tier.fetch(&[address(1)]).await.is_err() && ledger.beat(1, crate::pulse(0)).await.is_err());
     assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
     server.start_again().await.unwrap();
     let back = async {
@@ -36,15 +36,15 @@ async fn a_full_server_and_one_that_became_a_replica_refuse_writes_and_serve_rea
         assert!(stored < 200, "it must become full");
     }
     assert!(tier.fetch(&[address(0)]).await.unwrap()[0].is_some());
-    ledger.retract(&notice(9, &[0]), MINUTE).await.expect("there is room for a number and a marker");
+    ledger.retract(&notice(9, &[0]), MINUTE, None).await.expect("there is room for a number and a marker");
     let mut admin = full.connect().await.unwrap();
     redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1mb"]).exec_async(&mut admin).await.unwrap();
-    assert!(ledger.retract(&notice(9, &[0]), MINUTE).await.is_err(), "told to the caller, who tries again");
+    assert!(ledger.retract(&notice(9, &[0]), MINUTE, None).await.is_err(), "told to the caller, who tries again");
     let (primary, other) = (RedisServer::start().await.unwrap(), RedisServer::start().await.unwrap());
     let (tier, ledger) = opened(other.url()).await.unwrap();
     let mut admin = other.connect().await.unwrap();
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).exec_async(&mut admin).await.unwrap();
-    assert!(tier.admit(vec![offer(1, entry(1))]).await.is_err() && ledger.beat(1, 0).await.is_err());
+    assert!(tier.admit(vec![offer(1, entry(1))]).await.is_err() && ledger.beat(1, crate::pulse(0)).await.is_err());
     let (tier, _) = opened(other.url()).await.expect("a role that can change again is no configuration error");
     assert!(tier.admit(vec![offer(1, entry(1))]).await.is_err());
 }

@@ -45,7 +45,7 @@ async fn what_waiting_does_not_mend_is_a_configuration_error_with_its_remedy() {
     tier.admit(vec![offer(1, entry(1))]).await.unwrap();
     tier.fetch(&[address(1), address(2)]).await.unwrap();
     let mut subscription = ledger.subscribe().await.unwrap();
-    ledger.retract(&notice(2, &[1]), MINUTE).await.unwrap();
+    ledger.retract(&notice(2, &[1]), MINUTE, None).await.unwrap();
     subscription.next().await.expect("a message");
 }
 
@@ -92,7 +92,7 @@ async fn a_server_without_scripts_and_a_name_that_is_taken_are_told() {
     let (_, ledger) = opened(server.url()).await.unwrap();
     redis::cmd("DEL").arg("shop:log").exec_async(&mut admin).await.unwrap();
     redis::cmd("SET").arg("shop:log").arg("mine").exec_async(&mut admin).await.unwrap();
-    let error = ledger.retract(&notice(9, &[1]), MINUTE).await.unwrap_err();
+    let error = ledger.retract(&notice(9, &[1]), MINUTE, None).await.unwrap_err();
     assert!(error.to_string().contains("shop:log"), "{error}");
     let left: i64 = redis::cmd("DBSIZE").query_async(&mut admin).await.unwrap();
     assert_eq!(left, 1, "it failed before it wrote anything");

@@ -1,12 +1,17 @@
-use super::super::message;
+use super::super::message::{self, Frame};
 use super::*;
 use crate::{Lsn, Position};
 use proptest::prelude::*;
 
 const LOG: u64 = 7;
 
+/// Its watermark is its sequence number, as if each retraction were of a position like its own.
 fn frame(log: u64, sequence: u64) -> Frame {
-    Frame { log, sequence, generation: 0 }
+    Frame { lineage: lineage(log), sequence, generation: 0, watermark: Lsn::new(sequence) }
+}
+
+fn lineage(log: u64) -> Lineage {
+    Lineage::from_number(log)
 }
 
 fn notice(lsn: u64) -> Notice {
@@ -19,13 +24,16 @@ fn retraction(log: u64, sequence: u64, lsn: u64) -> Vec<u8> {
 }
 
 fn heartbeat(log: u64, sequence: u64, nonce: u64) -> Vec<u8> {
-    [frame(log, sequence).encode(), message::heartbeat(nonce)].concat()
+    [frame(log, sequence).encode(), message::heartbeat(nonce, 1)].concat()
 }
 
 /// A hearing and its time. Nonces count up from 1, since jitter draws none before something fails.
 struct World {
     hearing: Hearing<Box<dyn FnMut() -> u64>>,
     now: Instant,
+    /// What a question for what is missing is answered with: the messages of the log, numbered from 1.
+    log: Option<Vec<Vec<u8>>>,
+    covered: u64,
 }
 
 impl World {
@@ -35,7 +43,7 @@ impl World {
             last += 1;
             last
         });
-        Self { hearing: Hearing::new(Timing::default(), random, now), now }
+        Self { hearing: Hearing::new(Timing::default(), random, now), now, log: None, covered: 0 }
     }
 
     /// One that is live at sequence number `sequence`.
@@ -44,7 +52,7 @@ impl World {
         assert_eq!(world.after(0), [Effect::Reopen]);
         world.hearing.subscribed(world.now);
         assert_eq!(world.effects(), [Effect::SendBeat(1)]);
-        assert_eq!(world.hear(&heartbeat(LOG, sequence, 1)), [Heard::Live(frame(LOG, sequence))]);
+        assert_eq!(world.hear(&heartbeat(LOG, sequence, 1)), [Heard::Live, Heard::Begun(lineage(LOG))]);
         world
     }
 
@@ -60,8 +68,19 @@ impl World {
 
     fn hear(&mut self, bytes: &[u8]) -> Vec<Heard> {
         self.hearing.message(bytes, self.now);
-        let told = |effect| if let Effect::Tell(heard) = effect { heard } else { panic!("{effect:?}") };
-        self.effects().into_iter().map(told).collect()
+        let mut told = Vec::new();
+        while let Some(effect) = self.hearing.next_effect() {
+            match effect {
+                Effect::Tell(Heard::Covered { watermark, .. }) => self.covered = watermark.offset(),
+                Effect::Tell(heard) => told.push(heard),
+                Effect::Repair { after, .. } => {
+                    let missed = self.log.as_ref().map(|log| log.get(after as usize..).unwrap_or_default().to_vec());
+                    self.hearing.repaired(missed.as_deref());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        told
     }
 }
 
@@ -74,7 +93,7 @@ fn a_confirmed_subscription_is_not_live_until_its_own_heartbeat_returns() {
     assert_eq!(world.hear(&heartbeat(LOG, 4, 99)), [], "somebody else's heartbeat proves nothing");
     assert_eq!(world.hear(&retraction(LOG, 5, 50)), [Heard::Retracted(notice(50))], "told while deaf all the same");
     assert_eq!(world.hearing.phase(), Phase::Subscribed);
-    assert_eq!(world.hear(&heartbeat(LOG, 5, 1)), [Heard::Live(frame(LOG, 5))]);
+    assert_eq!(world.hear(&heartbeat(LOG, 5, 1)), [Heard::Live, Heard::Begun(lineage(LOG))]);
     assert_eq!(world.hearing.phase(), Phase::Live);
 }
 
@@ -137,10 +156,10 @@ fn a_subscription_that_ends_is_opened_again() {
 #[test]
 fn generations_rise_from_anywhere() {
     let mut world = World::live(0);
-    world.hearing.beat_answered(Some(Beat { generation: 2 }), world.now);
+    world.hearing.beat_answered(Some(Beat { generation: 2, abandoned: Vec::new() }), world.now);
     assert_eq!(world.effects(), [Effect::Tell(Heard::Generation(2))]);
     let raised = Frame { generation: 3, ..frame(LOG, 0) };
-    let bytes = [raised.encode(), message::heartbeat(99)].concat();
+    let bytes = [raised.encode(), message::heartbeat(99, 1)].concat();
     assert_eq!(world.hear(&bytes), [Heard::Generation(3)]);
     assert_eq!(world.hear(&bytes), []);
 }
@@ -148,17 +167,18 @@ fn generations_rise_from_anywhere() {
 #[test]
 fn the_sequence_tells_what_is_missing() {
     let told = |lsn| Heard::Retracted(notice(lsn));
-    let gap = |gap, log, sequence| Heard::Gap(gap, frame(log, sequence));
+    let gap = |gap, log| [Heard::Gap(gap), Heard::Begun(lineage(log))];
+    let with = |gap: [Heard; 2]| [vec![told(1)], gap.to_vec()].concat();
     let cases: [(&str, Vec<u8>, Vec<Heard>); 9] = [
         ("the next", retraction(LOG, 11, 1), vec![told(1)]),
-        ("a number passed over", retraction(LOG, 12, 1), vec![gap(Gap::Missing, LOG, 12), told(1)]),
-        ("its own number again, otherwise", retraction(LOG, 10, 1), vec![gap(Gap::Fell, LOG, 10), told(1)]),
-        ("a lower number", retraction(LOG, 4, 1), vec![gap(Gap::Fell, LOG, 4), told(1)]),
-        ("another log", retraction(8, 11, 1), vec![gap(Gap::OtherLog, 8, 11), told(1)]),
+        ("a number passed over", retraction(LOG, 12, 1), with(gap(Gap::Missing, LOG))),
+        ("its own number again, otherwise", retraction(LOG, 10, 1), with(gap(Gap::Fell, LOG))),
+        ("a lower number", retraction(LOG, 4, 1), with(gap(Gap::Fell, LOG))),
+        ("another log", retraction(8, 11, 1), with(gap(Gap::OtherLog, 8))),
         ("a heartbeat at our place", heartbeat(LOG, 10, 99), vec![]),
-        ("a heartbeat ahead: the last message was lost", heartbeat(LOG, 11, 99), vec![gap(Gap::Missing, LOG, 11)]),
-        ("a heartbeat behind", heartbeat(LOG, 9, 99), vec![gap(Gap::Fell, LOG, 9)]),
-        ("noise", b"HWB\x01".to_vec(), vec![Heard::Unreadable(Unreadable::Malformed)]),
+        ("a heartbeat ahead: the last message was lost", heartbeat(LOG, 11, 99), gap(Gap::Missing, LOG).to_vec()),
+        ("a heartbeat behind", heartbeat(LOG, 9, 99), gap(Gap::Fell, LOG).to_vec()),
+        ("noise", b"HWB\x02".to_vec(), vec![Heard::Unreadable(Unreadable::Malformed)]),
     ];
     for (name, bytes, expected) in cases {
         let mut world = World::live(9);
@@ -177,6 +197,49 @@ fn a_repetition_is_told_again_and_is_no_gap() {
     assert_eq!(world.hear(&retraction(LOG, 2, 20)), [Heard::Retracted(notice(20))]);
     assert_eq!(world.hear(&retraction(LOG, 1, 10)), [Heard::Retracted(notice(10))]);
     assert_eq!(world.hear(&retraction(LOG, 3, 30)), [Heard::Retracted(notice(30))]);
+}
+
+#[test]
+fn what_was_missed_is_found_in_the_log_and_told_in_order() {
+    let mut world = World::live(0);
+    world.log = Some((1..=4).map(|number| retraction(LOG, number, 10 * number)).collect());
+    assert_eq!(world.hear(&retraction(LOG, 1, 10)), [Heard::Retracted(notice(10))]);
+    assert_eq!(world.covered, 1);
+    let told: Vec<_> = world.hear(&retraction(LOG, 4, 40));
+    let expected = [40, 20, 30, 40].map(|lsn| Heard::Retracted(notice(lsn)));
+    assert_eq!(told, [&expected[..1], &[Heard::Gap(Gap::Missing)], &expected[1..], &[Heard::Whole]].concat());
+    assert_eq!(world.covered, 4);
+    assert_eq!(world.hear(&retraction(LOG, 3, 30)), [Heard::Retracted(notice(30))], "late, and no gap");
+    assert_eq!(world.hear(&retraction(LOG, 5, 50)), [Heard::Retracted(notice(50))]);
+    assert_eq!(world.covered, 5);
+}
+
+#[test]
+fn what_was_published_while_deaf_is_found_in_the_log() {
+    let mut world = World::live(0);
+    world.hearing.ended(world.now);
+    assert_eq!(world.effects(), [Effect::Tell(Heard::Deaf(Deaf::Ended))]);
+    world.log = Some((1..=2).map(|number| retraction(LOG, number, 10 * number)).collect());
+    assert_eq!(world.after(50), [Effect::Reopen]);
+    world.hearing.subscribed(world.now);
+    let [Effect::SendBeat(nonce)] = world.effects()[..] else { panic!("no heartbeat") };
+    let told = world.hear(&heartbeat(LOG, 2, nonce));
+    let retracted = [10, 20].map(|lsn| Heard::Retracted(notice(lsn)));
+    assert_eq!(told, [&[Heard::Live, Heard::Gap(Gap::Missing)], &retracted[..], &[Heard::Whole]].concat());
+    assert_eq!(world.covered, 2);
+}
+
+#[test]
+fn the_watermark_stands_still_while_something_is_missing() {
+    let mut world = World::live(3);
+    world.hearing.message(&retraction(LOG, 5, 50), world.now);
+    world.hearing.message(&retraction(LOG, 6, 60), world.now);
+    let effects = world.effects();
+    assert!(effects.contains(&Effect::Repair { lineage: lineage(LOG), after: 3 }), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Tell(Heard::Covered { .. }))), "{effects:?}");
+    world.hearing.repaired(None);
+    let begun = Effect::Tell(Heard::Begun(lineage(LOG)));
+    assert_eq!(world.effects().first(), Some(&begun), "what is lost stays lost, and everything begins anew");
 }
 
 /// What happens on the way from the log to the subscriber.
@@ -239,7 +302,8 @@ fn check_complete(steps: &[Step], fates: &[Fate]) -> Result<(), TestCaseError> {
     for (at, _, bytes) in delivered(&messages, fates) {
         for heard in world.hear(&bytes) {
             match heard {
-                Heard::Gap(..) => (since, told) = (Some(at), Vec::new()),
+                Heard::Begun(_) => (since, told) = (Some(at), Vec::new()),
+                Heard::Gap(_) => {}
                 Heard::Retracted(notice) => told.push(notice.position.lsn.offset() as usize),
                 other => prop_assert!(false, "{other:?}"),
             }
@@ -290,11 +354,11 @@ proptest! {
         for (_, retracts, bytes) in published(&steps) {
             let frame = Message::decode(&bytes).unwrap().frame;
             let heard = world.hear(&bytes);
-            if frame.log != LOG {
+            if frame.lineage != lineage(LOG) {
                 break;
             }
             let fell = frame.sequence < last + u64::from(retracts);
-            prop_assert_eq!(heard.contains(&Heard::Gap(Gap::Fell, frame)), fell);
+            prop_assert_eq!(heard.contains(&Heard::Gap(Gap::Fell)), fell);
             last = frame.sequence;
         }
     }

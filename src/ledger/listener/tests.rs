@@ -1,6 +1,6 @@
-use super::super::Notice;
 use super::super::hearing::{Deaf, Timing};
 use super::super::message::{self, Frame};
+use super::super::{Announcement, Lineage, Notice, Retracted, Settlement};
 use super::*;
 use crate::sealed::Sealed;
 use std::sync::Mutex;
@@ -20,7 +20,12 @@ struct Log {
 
 impl Log {
     fn publish(&self, body: &[u8]) {
-        let frame = Frame { log: 1, sequence: self.sequence.load(SeqCst), generation: 0 };
+        let frame = Frame {
+            lineage: Lineage::from_number(1),
+            sequence: self.sequence.load(SeqCst),
+            generation: 0,
+            watermark: crate::Lsn::ZERO,
+        };
         let subscriber = self.subscriber.lock().unwrap();
         if let Some(subscriber) = subscriber.as_ref().filter(|_| !self.silent.load(SeqCst)) {
             let _ = subscriber.send([&frame.encode(), body].concat());
@@ -41,16 +46,28 @@ impl Sealed for mpsc::UnboundedReceiver<Vec<u8>> {}
 impl Ledger for Log {
     type Subscription = mpsc::UnboundedReceiver<Vec<u8>>;
 
-    async fn retract(&self, _: &Notice, _: Duration) -> Result<(), TierError> {
+    async fn announce(&self, _: &Announcement) -> Result<Option<Lineage>, TierError> {
+        Ok(None)
+    }
+
+    async fn withdraw(&self, _: [u8; 16]) -> Result<(), TierError> {
         Ok(())
     }
 
-    async fn beat(&self, nonce: u64, _: u64) -> Result<Beat, TierError> {
+    async fn retract(&self, _: &Notice, _: Duration, _: Option<Settlement>) -> Result<Retracted, TierError> {
+        Ok(Retracted::default())
+    }
+
+    async fn repair(&self, _: Lineage, _: u64) -> Result<Option<Vec<Vec<u8>>>, TierError> {
+        Ok(None)
+    }
+
+    async fn beat(&self, nonce: u64, _: Pulse) -> Result<Beat, TierError> {
         if self.stuck.load(SeqCst) {
             std::future::pending::<()>().await;
         }
-        self.publish(&message::heartbeat(nonce));
-        Ok(Beat { generation: 0 })
+        self.publish(&message::heartbeat(nonce, 1));
+        Ok(Beat { generation: 0, abandoned: Vec::new() })
     }
 
     async fn subscribe(&self) -> Result<Self::Subscription, TierError> {
@@ -74,11 +91,16 @@ impl Subscription for mpsc::UnboundedReceiver<Vec<u8>> {
 struct Owner(Vec<(Duration, Heard)>, Option<Instant>);
 
 impl Hear for Owner {
-    fn generation(&mut self) -> u64 {
-        0
+    fn pulse(&mut self) -> Pulse {
+        Pulse { generation: 0, history: 1, flush: crate::Lsn::ZERO }
     }
 
+    fn abandoned(&mut self, _: Vec<Vec<u8>>) {}
+
     fn hear(&mut self, heard: Heard) {
+        if !matches!(heard, Heard::Live | Heard::Deaf(_) | Heard::Retracted(_)) {
+            return;
+        }
         let began = *self.1.get_or_insert_with(Instant::now);
         self.0.push((began.elapsed(), heard));
     }
@@ -116,7 +138,7 @@ async fn a_silent_subscription_is_replaced_within_three_seconds() {
         seconds(5).await;
     });
     let heard = heard.await;
-    let [(_, Heard::Live(_)), (deaf, Heard::Deaf(Deaf::Silent)), (back, Heard::Live(_))] = heard.as_slice() else {
+    let [(_, Heard::Live), (deaf, Heard::Deaf(Deaf::Silent)), (back, Heard::Live)] = heard.as_slice() else {
         panic!("{heard:?}");
     };
     assert!((11_900..=13_000).contains(&deaf.as_millis()), "{deaf:?}");
@@ -136,7 +158,7 @@ async fn a_heartbeat_without_an_answer_does_not_stop_the_ears() {
         seconds(5).await;
     });
     let heard: Vec<_> = heard.await.into_iter().map(|(_, heard)| heard).collect();
-    let [Heard::Live(_), Heard::Retracted(_), Heard::Deaf(Deaf::Silent), Heard::Live(_)] = heard.as_slice() else {
+    let [Heard::Live, Heard::Retracted(_), Heard::Deaf(Deaf::Silent), Heard::Live] = heard.as_slice() else {
         panic!("{heard:?}");
     };
 }
@@ -151,6 +173,6 @@ async fn an_ended_subscription_is_opened_again_without_haste() {
         }
     };
     let heard = heard_during(&log, cut).await;
-    let lives = heard.iter().filter(|(_, heard)| matches!(heard, Heard::Live(_))).count();
+    let lives = heard.iter().filter(|(_, heard)| matches!(heard, Heard::Live)).count();
     assert_eq!((lives, log.opened.load(SeqCst)), (20, 20), "{heard:?}");
 }

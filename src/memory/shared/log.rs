@@ -1,9 +1,9 @@
 //! The log of retractions, as the scripts keep it (`ledger/log.lua`): one value, so that all of it is lost or none.
 
+use crate::Lsn;
 use crate::ledger::message::{self, Frame};
 use crate::ledger::{Announcement, Lineage, Notice, Pulse, Retracted, Settlement};
 use crate::rules::{Rule, holds};
-use crate::Lsn;
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
@@ -120,7 +120,13 @@ impl Log {
     }
 
     /// Returns the generation, what was given up, and the message.
-    pub(super) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (u64, Vec<Vec<u8>>, Vec<u8>) {
+    pub(super) fn beat(
+        &mut self,
+        replication: u64,
+        nonce: u64,
+        pulse: Pulse,
+        now: Instant,
+    ) -> (u64, Vec<Vec<u8>>, Vec<u8>) {
         let abandoned = self.sweep(now);
         self.generation = self.generation.max(pulse.generation);
         self.raise(pulse.history, pulse.flush);

@@ -43,6 +43,7 @@ pub(super) fn token(clusters: &[(u64, &[(u32, u64)])]) -> Token {
     let part = |&(timeline, lsn): &(u32, u64)| Part {
         position: Position::new(timeline, Lsn::new(lsn)),
         branch: Branch::default(),
+        vouched: None,
     };
     let shard = |&(system_identifier, parts): &(u64, &[(u32, u64)])| Shard {
         system_identifier,
@@ -129,6 +130,7 @@ fn the_texts_stay_within_their_limits() {
             .map(|n| Part {
                 position: Position::new(u32::MAX - 9 + n, Lsn::MAX),
                 branch: Branch::from_number(u64::MAX),
+                vouched: None,
             })
             .collect();
         let shard = |n| Shard { system_identifier: u64::MAX - 20 + n, parts: parts.clone(), forgotten: false };
@@ -271,12 +273,21 @@ pub(super) fn tokens() -> impl Strategy<Value = Token> {
                         Part {
                             position: Position { timeline, lsn: Lsn::new(lsn) },
                             branch: Branch::from_number(branch),
+                            vouched: None,
                         }
                     })
                     .collect();
                 parts.sort_by_key(Part::order);
                 parts.dedup_by_key(|part| part.order());
                 let forgotten = forgotten || parts.is_empty();
+                if let Some(last) = parts.last_mut().filter(|_| system_identifier % 2 == 0) {
+                    let lineage = Some(crate::lineage::Lineage::from_number(system_identifier));
+                    last.vouched = crate::lineage::Vouched::below(
+                        last.position.lsn,
+                        lineage,
+                        Lsn::new(last.position.lsn.offset() / 3),
+                    );
+                }
                 Shard { system_identifier, parts, forgotten }
             })
             .collect();
