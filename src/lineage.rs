@@ -14,7 +14,7 @@ impl Lineage {
         Self(number)
     }
 
-    /// As it is written in messages and tokens.
+    /// As it is written in messages and tokens: 48 bits.
     pub(crate) const fn number(self) -> u64 {
         self.0
     }

@@ -52,7 +52,7 @@ end
 -- the log held before may be missing then.
 local function lineage_of(id)
   local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
-  local hash = string.sub(redis.sha1hex(server .. id), 1, 16)
+  local hash = '0000' .. string.sub(redis.sha1hex(server .. id), 1, 12)
   return (string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
 end
 

@@ -16,8 +16,9 @@
 //!
 //! A varint has seven bits a byte, the lowest first, and the high bit set on all but the last; the shortest form is the only
 //! one. The extension says what a log of retractions vouches for in the last of the positions, the only one that can be of a
-//! log that anybody still hears: the lineage (8) and the pinned LSN, a varint below the position's. Whoever does not know it
-//! skips it, and takes the position as pinned: that costs hits and nothing else.
+//! log that anybody still hears: the lineage (6), and how far below the position the pin is, a varint, or zero where nothing
+//! is pinned. Whoever does not know it skips it, and takes the position as pinned: that costs hits and nothing else. For the
+//! same reason it is left out where there is no room for it.
 
 use crate::bytes::Reader;
 use crate::history::Branch;
@@ -34,6 +35,9 @@ const EXTENDED: u8 = 16;
 
 const EXTENSION_BYTES_MAX: u8 = 32;
 
+/// The first bytes of a lineage are zero.
+const LINEAGE_AT: usize = 2;
+
 /// Writes a token into `out`, in at most `room` bytes for a token of one cluster and `room_many` for others. What does not
 /// fit is left out, and the token says so: first clusters other than `own`, then the oldest timelines.
 pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, out: &mut Vec<u8>) {
@@ -42,8 +46,11 @@ pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, o
     let is_own = |shard: &&Shard| own.contains(&shard.system_identifier);
     let mut chosen = Vec::with_capacity(token.shards().len());
     for shard in token.shards().iter().filter(is_own).chain(token.shards().iter().filter(|shard| !is_own(shard))) {
-        // A single cluster always fits: what is too long of it is forgotten.
-        let bytes = if token.shards().len() > 1 { shard_bytes(shard) } else { trimmed(shard, left) };
+        let whole = Some(shard_bytes(shard, true)).filter(|bytes| bytes.len() <= left);
+        let bytes = whole.unwrap_or_else(|| {
+            // A single cluster always fits: what is too long of it is forgotten.
+            if token.shards().len() > 1 { shard_bytes(shard, false) } else { trimmed(shard, left) }
+        });
         if bytes.len() <= left {
             left -= bytes.len();
             chosen.push((shard.system_identifier, bytes));
@@ -59,22 +66,23 @@ pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, o
 
 /// The bytes of a cluster that is alone, without its oldest timelines where they do not fit.
 fn trimmed(shard: &Shard, room: usize) -> Vec<u8> {
-    let mut bytes = shard_bytes(shard);
+    let mut bytes = shard_bytes(shard, false);
     let mut shard = shard.clone();
     while bytes.len() > room && !shard.parts.is_empty() {
         shard.parts.remove(0);
         shard.forgotten = true;
-        bytes = shard_bytes(&shard);
+        bytes = shard_bytes(&shard, false);
     }
     bytes
 }
 
-fn shard_bytes(shard: &Shard) -> Vec<u8> {
+fn shard_bytes(shard: &Shard, extended: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(9 + shard.parts.len() * 10);
     bytes.extend_from_slice(&shard.system_identifier.to_be_bytes());
     // At most PARTS_MAX, which fits.
     let count = shard.parts.len() as u8 & COUNT;
-    let vouched = shard.parts.last().and_then(|part| part.vouched);
+    let last = shard.parts.last().filter(|_| extended);
+    let vouched = last.and_then(|part| Some((part.position.lsn, part.vouched?)));
     let extended = if vouched.is_some() { EXTENDED } else { 0 };
     bytes.push(count | extended | if shard.forgotten { FORGOTTEN } else { 0 });
     for part in &shard.parts {
@@ -82,10 +90,11 @@ fn shard_bytes(shard: &Shard) -> Vec<u8> {
         push_varint(&mut bytes, part.branch.number());
         push_varint(&mut bytes, part.position.lsn.offset());
     }
-    if let Some(Vouched { lineage, pinned }) = vouched {
-        let mut extension = lineage.number().to_be_bytes().to_vec();
-        push_varint(&mut extension, pinned.offset());
-        // At most 18, which fits.
+    if let Some((lsn, Vouched { lineage, pinned })) = vouched {
+        let mut extension = lineage.number().to_be_bytes().get(LINEAGE_AT..).unwrap_or_default().to_vec();
+        let below = if pinned == Lsn::ZERO { 0 } else { lsn.offset() - pinned.offset() };
+        push_varint(&mut extension, below);
+        // At most 16, which fits.
         bytes.push(extension.len() as u8);
         bytes.extend_from_slice(&extension);
     }
@@ -133,10 +142,14 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
         let length = reader.u8().filter(|length| (1..=EXTENSION_BYTES_MAX).contains(length))?;
         let mut extension = Reader::new(reader.take(length.into())?);
         let last = parts.last_mut()?;
-        let lineage = extension.u64().map(Lineage::from_number);
+        let lineage = extension
+            .take(8 - LINEAGE_AT)
+            .map(|bytes| Lineage::from_number(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))));
         // Of another form, it is of a later release: the position stays pinned.
-        if let (Some(pinned), true) = (varint(&mut extension).map(Lsn::new), extension.is_empty()) {
-            last.vouched = Vouched::below(last.position.lsn, lineage, pinned);
+        if let (Some(below), true) = (varint(&mut extension), extension.is_empty()) {
+            let lsn = last.position.lsn.offset();
+            let pinned = if below == 0 { 0 } else { lsn.saturating_sub(below) };
+            last.vouched = Vouched::below(last.position.lsn, lineage, Lsn::new(pinned));
         }
     }
     Some(Shard { system_identifier, parts, forgotten })

@@ -13,7 +13,7 @@ async fn a_commit_tells_a_token_that_covers_it() -> Result {
     let cluster = cluster(0).await?;
     let source = source(&cluster).await?;
     let tx = source.begin(PRIMARY, within(5_000)).await?;
-    assert_eq!(tx.timeline(), Timeline(1));
+    assert_eq!(tx.begun().timeline, Timeline(1));
     assert_eq!(tx.conn().execute("update t set v = 'new' where id = 1", &[]).await?, 1);
     tx.conn().execute_typed("savepoint s", &[]).await?;
     tx.conn().execute("update t set v = 'other'", &[]).await?;

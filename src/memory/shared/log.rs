@@ -59,7 +59,7 @@ impl Log {
         let mut hasher = SipHasher13::new();
         hasher.write_u64(if holds(Rule::LineageIsOfServer) { replication } else { 0 });
         hasher.write_u64(self.id);
-        Lineage::from_number(hasher.finish())
+        Lineage::from_number(hasher.finish() >> 16)
     }
 
     fn frame(&self, replication: u64, history: u64) -> Frame {
