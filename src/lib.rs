@@ -94,6 +94,7 @@ mod bytes;
 mod cache;
 mod clock;
 mod connect;
+pub mod devices;
 mod digest;
 mod entry;
 mod epoch;

@@ -8,7 +8,10 @@ use crate::{Lsn, Position, Token};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// One client's token inside the process; it only rises.
 ///
@@ -21,6 +24,20 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     monotonic: bool,
     state: ArcSwap<State>,
+    /// How much is still on its way that may raise it.
+    arriving: AtomicUsize,
+    arrived: Notify,
+}
+
+/// Something on its way that may raise the session; it has arrived when this is dropped.
+pub(crate) struct Arriving(Session);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        // After whatever it raised, which reads see that see this.
+        self.0.0.arriving.fetch_sub(1, Ordering::Release);
+        self.0.0.arrived.notify_waiters();
+    }
 }
 
 /// Immutable, replaced as a whole, so that a read never mixes two moments.
@@ -85,7 +102,7 @@ impl Session {
     /// not looked at for a while.
     #[must_use]
     pub fn monotonic() -> Self {
-        Self(Arc::new(Inner { monotonic: true, state: ArcSwap::default() }))
+        Self(Arc::new(Inner { monotonic: true, ..Inner::default() }))
     }
 
     /// A session that continues from a token, as another process handed it over.
@@ -111,6 +128,35 @@ impl Session {
     /// Raises the session to cover `token`.
     pub fn observe(&self, token: &Token) {
         self.update(|state| state.token.merge(token));
+    }
+
+    /// Waits until the session covers what was on its way when it was made: what the user's other devices hold
+    /// ([`Devices`](crate::devices::Devices)). Reads wait for that by themselves; call this before the token goes elsewhere, as
+    /// with a call to another service. Bounded by the store's time-out.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await.
+    pub async fn gathered(&self) {
+        loop {
+            let mut arrived = pin!(self.0.arrived.notified());
+            arrived.as_mut().enable();
+            if !self.is_gathering() {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    /// Whether something is on its way that may raise the session.
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.0.arriving.load(Ordering::Acquire) > 0
+    }
+
+    /// Lets reads wait until what this returns is dropped.
+    pub(crate) fn arriving(&self) -> Arriving {
+        self.0.arriving.fetch_add(1, Ordering::Relaxed);
+        Arriving(self.clone())
     }
 
     pub(crate) fn raise(&self, history: &History, position: Position) {
@@ -223,7 +269,7 @@ impl Session {
 
     #[cfg(feature = "internals")]
     pub(crate) fn resume(monotonic: bool, state: State) -> Self {
-        Self(Arc::new(Inner { monotonic, state: ArcSwap::from_pointee(state) }))
+        Self(Arc::new(Inner { monotonic, state: ArcSwap::from_pointee(state), ..Inner::default() }))
     }
 
     #[cfg(feature = "internals")]

@@ -77,9 +77,13 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             let text = format!("get_many was asked for {} keys; the limit is {KEYS_MAX}", keys.len());
             return Err(Error::configuration(text).into());
         }
+        let deadline = self.0.deadline(options);
+        if let Some(gathered) = gathering(session, options) {
+            let late = |_| Error::timed_out(GATHERING);
+            timeout_at(deadline, gathered).await.map_err(late)?;
+        }
         let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
         if answers.iter().any(Option::is_none) {
-            let deadline = self.0.deadline(options);
             let answering = Box::pin(self.answer_many_from_below(session, keys, options, deadline, &mut answers));
             let answered = timeout_at(deadline, answering).await;
             let late = || Err(Error::timed_out("loading many rows").into());
@@ -102,6 +106,14 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     async fn answer_from_below(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
         let shelf = &self.0;
         let deadline = shelf.deadline(options);
+        if let Some(gathered) = gathering(session, options) {
+            if timeout_at(deadline, gathered).await.is_err() {
+                return shelf.give_up(session, key, options, Error::timed_out(GATHERING));
+            }
+            if let Some(read) = shelf.answer_locally(session, key, options) {
+                return Ok(read);
+            }
+        }
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
@@ -197,6 +209,13 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     }
 }
 
+/// The wait for what may raise the session, if the read asks for the session and there is something.
+fn gathering<'a>(session: &'a Session, options: &ReadOptions) -> Option<impl Future<Output = ()> + use<'a>> {
+    (session.is_gathering() && options.freshness != Freshness::Any).then(|| session.gathered())
+}
+
+const GATHERING: &str = "waiting for what the user's other devices hold";
+
 fn overloaded() -> Error {
     Error::overloaded("too many keys are loading (settings.loads_max)")
 }
@@ -204,6 +223,9 @@ fn overloaded() -> Error {
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// The hit, or nothing.
     fn answer_locally(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<Read<R::Value>> {
+        if gathering(session, options).is_some() {
+            return None;
+        }
         let epoch = self.store.epochs.current();
         let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {

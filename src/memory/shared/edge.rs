@@ -4,6 +4,8 @@ use super::super::network::Fate;
 use super::super::world::World;
 use super::bus::Subscription;
 use super::redis::Redis;
+use crate::Digest;
+use crate::devices::{DeviceStore, Exchange, Exchanged};
 use crate::ledger::{Beat, Ledger, Notice, message};
 use crate::sealed::Sealed;
 use crate::tier::{Address, Offer, SharedTier, TierError};
@@ -30,6 +32,8 @@ pub enum Call {
     Beat,
     /// A subscription is opened.
     Subscribe,
+    /// A user's record is read, or merged into.
+    Exchange,
 }
 
 /// Which way a call travels.
@@ -65,7 +69,7 @@ impl fmt::Debug for Line {
     }
 }
 
-/// A Redis-like server in memory: the shared tier and the ledger of all instances that have a handle of it.
+/// A Redis-like server in memory: the shared tier, the ledger and the device store of all instances that have a handle of it.
 ///
 /// A handle is cheap to clone, and all clones are the same server. Each instance should have a handle with a number of
 /// its own ([`client`](Self::client)), so that faults can tell instances apart.
@@ -154,7 +158,7 @@ impl Shared {
 }
 
 /// What a write is refused with when there is no memory left.
-fn room(redis: &Redis) -> Result<(), TierError> {
+pub(super) fn room(redis: &Redis) -> Result<(), TierError> {
     if redis.full { Err(TierError::new("OOM command not allowed when used memory > 'maxmemory'")) } else { Ok(()) }
 }
 
@@ -169,6 +173,12 @@ impl SharedTier for Shared {
     async fn admit(&self, offers: Vec<Offer>) -> Result<(), TierError> {
         let admit = move |redis: &mut Redis| room(redis).map(|()| redis.admit(offers));
         self.call(Call::Admit, admit).await
+    }
+}
+
+impl DeviceStore for Shared {
+    async fn exchange(&self, user: Digest, exchange: Exchange) -> Result<Exchanged, TierError> {
+        self.call(Call::Exchange, move |redis| redis.exchange(user, &exchange)).await
     }
 }
 
