@@ -143,7 +143,7 @@ impl<S: Source> Highwater<S> {
             let (history, position) = store.fleet.primary_place(deadline).await.ok()?;
             let token = Token::at(&history, position);
             told(&token);
-            session.end_unresolved(&history, position);
+            session.end_care(&history, position);
             Some(token)
         }
     }

@@ -27,6 +27,8 @@ struct Inner {
     /// How much is still on its way that may raise it.
     arriving: AtomicUsize,
     arrived: Notify,
+    /// How often it was raised by what the client did, and not out of care.
+    deeds: AtomicUsize,
 }
 
 /// Something on its way that may raise the session; it has arrived when this is dropped.
@@ -127,7 +129,22 @@ impl Session {
 
     /// Raises the session to cover `token`.
     pub fn observe(&self, token: &Token) {
+        self.cover(token);
+        self.count_deed();
+    }
+
+    /// The same where the token is no news of what the client did.
+    pub(crate) fn cover(&self, token: &Token) {
         self.update(|state| state.token.merge(token));
+    }
+
+    fn count_deed(&self) {
+        self.0.deeds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was raised by what the client did.
+    pub(crate) fn deeds(&self) -> usize {
+        self.0.deeds.load(Ordering::Relaxed)
     }
 
     /// Waits until the session covers what was on its way when it was made: what the user's other devices hold
@@ -164,6 +181,7 @@ impl Session {
             state.token.raise(history, position);
             state.token.fold(history);
         });
+        self.count_deed();
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.
@@ -196,6 +214,12 @@ impl Session {
 
     /// One such transaction is over, and `position` was read after that: the session may go on above it.
     pub(crate) fn end_unresolved(&self, history: &History, position: Position) {
+        self.end_care(history, position);
+        self.count_deed();
+    }
+
+    /// The same where it was only possible that there is one.
+    pub(crate) fn end_care(&self, history: &History, position: Position) {
         let cluster = history.system_identifier();
         self.update(|state| {
             if holds(Rule::ResolvedRaises) {

@@ -119,7 +119,8 @@ impl Record {
         record.token.merge(&incoming.token);
         record.suspect |= incoming.suspect;
         let present = |cluster: u64| if incoming.era(cluster) == era { era } else { record.era(cluster) };
-        record.eras = record.token.shards().iter().map(|shard| shard.system_identifier).map(|own| (own, present(own))).collect();
+        record.eras =
+            record.token.shards().iter().map(|shard| shard.system_identifier).map(|own| (own, present(own))).collect();
         record
     }
 }

@@ -69,7 +69,8 @@ impl DeviceStore for RedisDevices {
     async fn exchange(&self, user: Digest, exchange: Exchange) -> Result<Exchanged, TierError> {
         match self.run(user, &exchange).await?.pop() {
             Some(Value::ServerError(error)) => {
-                Err(TierError::new("Redis refused to exchange a device's record").caused_by(redis::RedisError::from(error)))
+                Err(TierError::new("Redis refused to exchange a device's record")
+                    .caused_by(redis::RedisError::from(error)))
             }
             answer => answered(answer.as_ref())
                 .ok_or_else(|| TierError::new("Redis answered an exchange of a device's record with something else")),

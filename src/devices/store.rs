@@ -142,7 +142,7 @@ impl Devices {
     pub(super) async fn recall(&self, session: &Session, user: Digest, held: Token) -> Known {
         let inner = &*self.0;
         if let Some(token) = inner.deferred().of(&user) {
-            session.observe(token);
+            session.cover(token);
         }
         match inner.exchange(user, Vec::new(), Vec::new()).await {
             Err(error) => {
@@ -159,11 +159,10 @@ impl Devices {
                     inner.counters.unreadable.add_one();
                 }
                 let record = found.unwrap_or_default();
-                session.observe(&record.token);
+                session.cover(&record.token);
                 let is_told = |own: &&Own| is_complete(&answer, standing, &record, readable, own.system_identifier);
                 let doubtful: Vec<&Own> = inner.own.iter().filter(|own| !is_told(own)).collect();
-                let counter =
-                    if doubtful.is_empty() { &inner.counters.recalled } else { &inner.counters.incomplete };
+                let counter = if doubtful.is_empty() { &inner.counters.recalled } else { &inner.counters.incomplete };
                 counter.add_one();
                 let answering = (standing != Standing::Past).then_some((user, answer.era));
                 let heard = self.be_careful(session, &doubtful, answering);
@@ -265,12 +264,7 @@ impl Inner {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn exchange(
-        &self,
-        user: Digest,
-        record: Vec<u8>,
-        from: Vec<u8>,
-    ) -> Result<(Exchanged, Standing), TierError> {
+    async fn exchange(&self, user: Digest, record: Vec<u8>, from: Vec<u8>) -> Result<(Exchanged, Standing), TierError> {
         let eras = || self.eras.lock().unwrap_or_else(PoisonError::into_inner);
         let disbelieved = eras().disbelieved;
         let answer = self.store.exchange_boxed(user, Exchange { record, from, life: self.life, disbelieved }).await?;
@@ -297,7 +291,9 @@ impl DevicesBuilder {
     pub fn store<S: Source>(mut self, store: &Highwater<S>) -> Self {
         let (store, system_identifier) = (store.clone(), store.history().system_identifier());
         let careful = Box::new(move |session: &Session, heard: Heard| -> BoxFuture<'static, _> {
-            Box::pin(store.careful(session, move |token| heard.lock().unwrap_or_else(PoisonError::into_inner).merge(token)))
+            Box::pin(
+                store.careful(session, move |token| heard.lock().unwrap_or_else(PoisonError::into_inner).merge(token)),
+            )
         });
         self.own.push(Own { system_identifier, careful });
         self

@@ -78,7 +78,7 @@ proptest! {
     fn a_late_writer_lowers_nothing(stored in records(7), late in records(7)) {
         let bytes = stored.encode();
         let merged = Record::take_in(Some(&bytes), &late, b"another", 7);
-        let mut both = stored.token.clone();
+        let mut both = stored.token;
         both.merge(&late.token);
         prop_assert_eq!(&merged.token, &both);
         // Whoever knew all of it may take something back.
@@ -99,9 +99,9 @@ proptest! {
 #[test]
 fn the_bytes_are_part_of_the_format() {
     let part = Part { position: Position::new(3, Lsn::new(0x0102)), branch: Branch::from_number(9) };
-    let token = Token::from_shards(vec![Shard { system_identifier: 5, parts: vec![part], forgotten: false }], false, true);
-    let hex: String =
-        Record::answering(token, &[5], 7).encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    let token =
+        Token::from_shards(vec![Shard { system_identifier: 5, parts: vec![part], forgotten: false }], false, true);
+    let hex: String = Record::answering(token, &[5], 7).encode().iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = "000000000000000500000000000000070100";
     let part = "0000000300000000000000090000000000000102";
     assert_eq!(hex, format!("485744010201{cluster}{part}{}", "00".repeat(16)));
@@ -278,7 +278,11 @@ mod on_a_server {
         ::redis::cmd("SET").arg("filler").arg(vec![0_u8; 1 << 20]).exec_async(&mut admin).await.unwrap();
         let used: String = ::redis::cmd("INFO").arg("memory").query_async(&mut admin).await.unwrap();
         let used: u64 = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse().unwrap();
-        ::redis::cmd("CONFIG").arg(&["SET", "maxmemory", &(used - 500_000).to_string()]).exec_async(&mut admin).await.unwrap();
+        ::redis::cmd("CONFIG")
+            .arg(&["SET", "maxmemory", &(used - 500_000).to_string()])
+            .exec_async(&mut admin)
+            .await
+            .unwrap();
         let _ = ::redis::cmd("SET").arg("more").arg("x").exec_async(&mut admin).await;
         let evicted: String = ::redis::cmd("INFO").arg("stats").query_async(&mut admin).await.unwrap();
         assert!(!evicted.contains("evicted_keys:0\r"), "the test means to evict");
@@ -293,7 +297,8 @@ mod on_a_server {
         // A replica tells nothing.
         let replica = RedisServer::builder().replica_of(&server).start().await.unwrap();
         let link = RedisLink::connect(RedisSettings::new(replica.url())).await.unwrap();
-        let of_replica = RedisDevices::open(link).await.expect("a role that can change again is no configuration error");
+        let of_replica =
+            RedisDevices::open(link).await.expect("a role that can change again is no configuration error");
         assert!(of_replica.exchange(user, exchange(vec![], vec![])).await.is_err());
         // Promoted, it is another copy.
         until_in_sync(&replica).await;

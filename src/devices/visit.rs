@@ -17,8 +17,9 @@ struct Inner {
     devices: Devices,
     session: Session,
     user: Digest,
-    /// What the session held when it began.
+    /// What the session held when it began, and how often it had been raised by then.
     held: Token,
+    deeds: usize,
     known: Watched<Option<Known>>,
 }
 
@@ -38,11 +39,12 @@ pub enum Remembered {
 impl Visit {
     pub(super) fn begin(devices: &Devices, session: &Session, user: Digest) -> Self {
         let arriving = session.arriving();
-        let (devices, session, held) = (devices.clone(), session.clone(), session.token());
-        let visit = Self(Arc::new(Inner { devices, session, user, held, known: Watched::default() }));
+        let (deeds, held) = (session.deeds(), session.token());
+        let (devices, session) = (devices.clone(), session.clone());
+        let visit = Self(Arc::new(Inner { devices, session, user, held, deeds, known: Watched::default() }));
         let asked = visit.clone();
         visit.0.devices.0.tasks.spawn(async move {
-            let Inner { devices, session, user, held, known } = &*asked.0;
+            let Inner { devices, session, user, held, known, .. } = &*asked.0;
             let recalled = devices.recall(session, *user, held.clone()).await;
             known.change(|known| *known = Some(recalled));
             drop(arriving);
@@ -64,8 +66,9 @@ impl Visit {
             return Remembered::Unchanged;
         }
         let known = self.0.known.wait_for(Clone::clone).await;
+        let did_something = self.0.session.deeds() != self.0.deeds;
         let token = self.0.session.token();
-        if !known.is_news(&token) {
+        if !known.is_news(&token, did_something) {
             return Remembered::Unchanged;
         }
         let (tell, told) = oneshot::channel();
@@ -84,9 +87,11 @@ impl Visit {
 
 impl Known {
     /// Whether the store is to be told of a session that holds this.
-    fn is_news(&self, token: &Token) -> bool {
+    fn is_news(&self, token: &Token, did_something: bool) -> bool {
+        // A position that the primary told out of care is no write, but may cover one that the store knows nothing of.
+        let more = if did_something { !covers(&self.token, token) } else { !covers(&self.present(), token) };
         // It may also hold less: of a lost write that the user was told of, or of what a crash undid, the store is to know too.
-        !covers(&self.present(), token) || !covers(token, &self.token)
+        more || !covers(token, &self.token)
     }
 }
 
