@@ -53,7 +53,8 @@
 //! - [Consistency](_docs::consistency) has the promise, the rules, their proofs, and what is **not** promised: above
 //!   all, writers that do not use this library are not seen by retraction.
 //! - [Tokens](_docs::tokens) has how a session's token reaches the next instance, service or job: [`wire`] writes it
-//!   down and takes it in, and the feature `http` does it for a web service.
+//!   down and takes it in, and the feature `http` does it for a web service. [`devices`] keeps what a user's devices hold
+//!   together.
 //! - [Migrating](_docs::migrating) is for those who come from time windows, sticky sessions or positions in Redis.
 //! - [Architecture](_docs::architecture) has the map of the code.
 //!
@@ -77,6 +78,8 @@
 //! | flight | one load that several readers wait for |
 //! | pinned | of a token's part: to be covered by the tag alone |
 //! | gap | a message of the ledger that is missing |
+//! | visit | one request of a user, whose other devices it must not be served below |
+//! | era | a time in which the device store has lost nothing |
 //!
 //! # Features
 //!

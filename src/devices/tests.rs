@@ -163,6 +163,15 @@ fn what_is_deferred_is_bounded_and_merged() {
     assert_eq!((deferred.len(), deferred.of(&user(5))), (USERS_MAX - 1, None));
 }
 
+#[test]
+fn a_session_that_holds_less_than_it_was_told_is_news() {
+    let at = |lsn| Token::at(&crate::History::new(7, Timeline(1), vec![]), Position::new(1, Lsn::new(lsn)));
+    let known = super::store::Known { token: at(5), ..Default::default() };
+    assert!(!known.is_news(&at(5), true) && known.is_news(&at(6), false));
+    assert!(known.is_news(&at(4), false), "a crash undid it");
+    assert!(known.is_news(&Token::default(), false), "all of it is lost, and the user was told");
+}
+
 #[cfg(feature = "testkit")]
 mod on_a_server {
     use super::*;

@@ -62,7 +62,7 @@ impl Visit {
     pub async fn remember(&self) -> Remembered {
         let token = self.0.session.token();
         let asked = self.0.known.now().is_some();
-        if token.is_empty() || (!asked && token == self.0.held) {
+        if !asked && token == self.0.held {
             return Remembered::Unchanged;
         }
         let known = self.0.known.wait_for(Clone::clone).await;
@@ -87,7 +87,7 @@ impl Visit {
 
 impl Known {
     /// Whether the store is to be told of a session that holds this.
-    fn is_news(&self, token: &Token, did_something: bool) -> bool {
+    pub(super) fn is_news(&self, token: &Token, did_something: bool) -> bool {
         // A position that the primary told out of care is no write, but may cover one that the store knows nothing of.
         let more = if did_something { !covers(&self.token, token) } else { !covers(&self.present(), token) };
         // It may also hold less: of a lost write that the user was told of, or of what a crash undid, the store is to know too.

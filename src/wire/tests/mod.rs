@@ -155,6 +155,27 @@ fn the_texts_stay_within_their_limits() {
     assert_eq!(keyring().open(signed.as_bytes(), &now()).unwrap().token.positions(CLUSTER).count(), 4);
 }
 
+/// The figures of the guide. What more there is of is forgotten, oldest first, and said so.
+#[test]
+fn how_many_timelines_each_form_holds() {
+    // 2^48 bytes of log, and marks of where timelines began, as long as they can be.
+    let parts = (1..=4).map(|timeline| Part {
+        position: Position::new(timeline, Lsn::new((1 << 48) - 1)),
+        branch: Branch::from_number(0xFFFF),
+    });
+    let shard = Shard { system_identifier: CLUSTER, parts: parts.collect(), forgotten: false };
+    let token = Token::from_shards(vec![shard], false, false);
+    let held = forms().into_iter().map(|keyring| {
+        let text = keyring.write(&token, &[], &now(), [9; 12]);
+        let read = keyring.open(text.as_bytes(), &now()).unwrap().token;
+        assert!(read.shards()[0].forgotten);
+        assert_eq!(read.positions(CLUSTER).last(), token.positions(CLUSTER).last(), "the newest is kept");
+        read.positions(CLUSTER).count()
+    });
+    let expected = if cfg!(feature = "opaque") { vec![3, 2] } else { vec![3] };
+    assert_eq!(held.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn a_lineage_has_room_beside_a_position() {
     // 8 bytes of lineage and 8 of a pinned position, with their length, beside what is there now.
