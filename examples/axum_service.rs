@@ -368,11 +368,9 @@ impl Device {
     /// Reloads, and returns whether the post is there and what is said of the answer.
     async fn sees(&mut self, text: &str) -> Result<(bool, String)> {
         let (status, body) = self.send("GET", "").await?;
-        let posts = body["posts"].as_array().ok_or_else(|| format!("{status}: {body}"))?;
-        let told = format!(
-            "{} {} at {}, {} bytes behind",
-            body["instance"], body["rung"], body["position"], body["lag_bytes"]
-        );
+        let posts = body.get("posts").and_then(|posts| posts.as_array()).ok_or_else(|| format!("{status}: {body}"))?;
+        let of = |name| body.get(name).map(ToString::to_string).unwrap_or_default().replace('"', "");
+        let told = format!("{} {} at {}, {} bytes behind", of("instance"), of("rung"), of("position"), of("lag_bytes"));
         Ok((posts.iter().any(|post| post == text), told))
     }
 }

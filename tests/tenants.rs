@@ -2,7 +2,7 @@
 //! apart is the namespace of each and the audience of the tokens. `HIGHWATER_TENANT_OPERATIONS` sets how many operations
 //! are tried (20,000).
 #![cfg(feature = "testkit")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
 use highwater::devices::{Devices, RedisDevices, Remembered};
 use highwater::ledger::RedisLedger;

@@ -87,7 +87,7 @@ pub(super) struct Known {
     pub(super) token: Token,
     /// The same as the bytes that it is kept as.
     pub(super) record: Vec<u8>,
-    heard: Heard,
+    pub(super) heard: Heard,
 }
 
 impl Known {

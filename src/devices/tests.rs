@@ -166,7 +166,7 @@ fn what_is_deferred_is_bounded_and_merged() {
 #[test]
 fn a_session_that_holds_less_than_it_was_told_is_news() {
     let at = |lsn| Token::at(&crate::History::new(7, Timeline(1), vec![]), Position::new(1, Lsn::new(lsn)));
-    let known = super::store::Known { token: at(5), ..Default::default() };
+    let known = store::Known { token: at(5), ..Default::default() };
     assert!(!known.is_news(&at(5), true) && known.is_news(&at(6), false));
     assert!(known.is_news(&at(4), false), "a crash undid it");
     assert!(known.is_news(&Token::default(), false), "all of it is lost, and the user was told");
