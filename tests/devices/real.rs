@@ -52,7 +52,7 @@ async fn another_device_on_another_instance_sees_the_write() {
     let mut admin = server.connect().await.unwrap();
     let names: Vec<String> = redis::cmd("KEYS").arg("shop:d:*").query_async(&mut admin).await.unwrap();
     let name = format!("shop:d:{}", highwater::Digest::of_user(USER.as_bytes()));
-    assert_eq!(names, [name.clone()], "not the id itself");
+    assert_eq!(names, std::slice::from_ref(&name), "not the id itself");
     let life: i64 = redis::cmd("PTTL").arg(&name).query_async(&mut admin).await.unwrap();
     assert!((500_000..=600_000).contains(&life), "{life}");
     let bytes: i64 = redis::cmd("STRLEN").arg(&name).query_async(&mut admin).await.unwrap();
