@@ -164,6 +164,16 @@ fn what_is_deferred_is_bounded_and_merged() {
 }
 
 #[test]
+fn who_answers_for_one_era_answers_for_no_other() {
+    let at = |lsn| Token::at(&crate::History::new(5, Timeline(1), vec![]), Position::new(1, Lsn::new(lsn)));
+    let answer = Record::answering(at(9), &[5], 7);
+    let stored = |era| Record::take_in(None, &answer, b"", era);
+    assert_eq!((stored(7).era(5), stored(8).era(5)), (7, 0));
+    let later = Record::take_in(Some(&stored(7).encode()), &Record::of(at(10)), b"", 7);
+    assert_eq!((later.era(5), later.era(6)), (7, 0), "it stays answered for, and for no other cluster");
+}
+
+#[test]
 fn a_session_that_holds_less_than_it_was_told_is_news() {
     let at = |lsn| Token::at(&crate::History::new(7, Timeline(1), vec![]), Position::new(1, Lsn::new(lsn)));
     let known = store::Known { token: at(5), ..Default::default() };
@@ -251,7 +261,7 @@ mod on_a_server {
         let server = RedisServer::start().await.unwrap();
         let (link, devices) = opened(&server).await;
         let user = Digest::of_user(b"x");
-        let huge = vec![b'H'; 64 << 20];
+        let huge = vec![b'H'; 2 << 20];
         link.request(&::redis::Cmd::set(format!("highwater:d:{user}"), &huge[..])).await.unwrap().unwrap();
         let found = devices.exchange(user, exchange(vec![], vec![])).await.unwrap();
         assert_eq!(found.record.len(), BYTES_MAX + 1);
@@ -303,6 +313,11 @@ mod on_a_server {
         let third = devices.exchange(user, disbelieved.clone()).await.unwrap();
         assert!(third.era != second.era && third.is_new);
         assert_eq!(devices.exchange(user, disbelieved).await.unwrap().era, third.era, "once");
+        // A server that was told to follow another and has not reached it tells nothing: what it holds is its own, and old.
+        ::redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut admin).await.unwrap();
+        assert!(devices.exchange(user, exchange(vec![], vec![])).await.is_err());
+        server.promote().await.unwrap();
+        let third = look(&devices).await;
         // A replica tells nothing.
         let replica = RedisServer::builder().replica_of(&server).start().await.unwrap();
         let link = RedisLink::connect(RedisSettings::new(replica.url())).await.unwrap();

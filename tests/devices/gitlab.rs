@@ -12,13 +12,21 @@ use tokio::time::sleep;
 async fn a_late_request_lowers_nothing() {
     let (cluster, shared) = (cluster(1), Shared::default());
     let (one, other) = (Instance::over(&cluster, shared.clone()).await, Instance::over(&cluster, shared.clone()).await);
-    cluster.pause(1, true);
+    one.look().await;
+    sleep(LIFE).await;
     let slow = Session::new();
     let late = one.devices.visit(&slow, USER);
     one.write(&slow, "grace").await;
+    // The replica has the first write, so a floor at that would be met by it.
+    sleep(Duration::from_secs(1)).await;
+    cluster.pause(1, true);
     assert_eq!(other.rename("hedy").await, Remembered::Stored);
     assert_eq!(late.remember().await, Remembered::Stored, "the older position comes last");
-    assert_eq!(Instance::over(&cluster, shared).await.look().await, ("hedy".to_owned(), Rung::Primary));
+    let fresh = Instance::over(&cluster, shared.clone()).await;
+    assert_eq!(fresh.look().await, ("hedy".to_owned(), Rung::Primary));
+    assert_eq!((fresh.devices.stats().recalled, fresh.devices.stats().incomplete), (1, 0), "it is no care");
+    let nobody = Instance::over(&cluster, shared).await.look_as_nobody().await;
+    assert_eq!(nobody, ("grace".to_owned(), Rung::Replica));
 }
 
 #[tokio::test(start_paused = true)]
