@@ -283,7 +283,7 @@ mod on_a_server {
 
     #[tokio::test]
     async fn what_an_era_ends_with() {
-        let server = RedisServer::builder().config("maxmemory-policy", "allkeys-random").start().await.unwrap();
+        let server = RedisServer::builder().config("maxmemory-policy", "volatile-random").start().await.unwrap();
         let (_, devices) = opened(&server).await;
         let user = Digest::of_user(b"x");
         let look = async |devices: &RedisDevices| devices.exchange(user, exchange(vec![], vec![])).await.unwrap();
@@ -294,7 +294,14 @@ mod on_a_server {
         assert!(devices.exchange(user, short).await.unwrap().is_old);
         // Something was evicted, which may have been a record.
         let mut admin = server.connect().await.unwrap();
-        ::redis::cmd("SET").arg("filler").arg(vec![0_u8; 1 << 20]).exec_async(&mut admin).await.unwrap();
+        ::redis::cmd("SET")
+            .arg("filler")
+            .arg(vec![0_u8; 1 << 20])
+            .arg("EX")
+            .arg(600)
+            .exec_async(&mut admin)
+            .await
+            .unwrap();
         let used: String = ::redis::cmd("INFO").arg("memory").query_async(&mut admin).await.unwrap();
         let used: u64 = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse().unwrap();
         ::redis::cmd("CONFIG")
@@ -330,9 +337,20 @@ mod on_a_server {
         let promoted = look(&of_replica).await;
         assert!(promoted.is_new && promoted.era != third.era);
         // And so is the old one, once it was a replica of that and came back: its process is the same all along.
-        let mut admin = server.connect().await.unwrap();
-        ::redis::cmd("REPLICAOF").arg("127.0.0.1").arg(replica.port()).exec_async(&mut admin).await.unwrap();
-        until_in_sync(&server).await;
+        let follow = async |one: &RedisServer, other: &RedisServer| {
+            let mut admin = one.connect().await.unwrap();
+            let verb = ::redis::cmd("REPLICAOF").arg("127.0.0.1").arg(other.port()).to_owned();
+            verb.exec_async(&mut admin).await.unwrap();
+            until_in_sync(one).await;
+        };
+        follow(&server, &replica).await;
+        server.promote().await.unwrap();
+        let fourth = look(&devices).await;
+        assert!(fourth.is_new);
+        // Also where nobody looked at the other one meanwhile, so that the era is still its own.
+        follow(&replica, &server).await;
+        replica.promote().await.unwrap();
+        follow(&server, &replica).await;
         server.promote().await.unwrap();
         assert!(look(&devices).await.is_new);
     }
