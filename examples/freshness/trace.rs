@@ -1,0 +1,137 @@
+//! A trace of the user's: one line for each operation.
+//!
+//! ```csv
+//! time,session,operation,key
+//! 0.000,alice,read,user:7
+//! 0.250,alice,write,user:7
+//! ```
+//!
+//! `time` is in seconds from the start, with a fraction, and does not go back; `session` and `key` are any text;
+//! `operation` is `read`, `write` or `read-write`. A `session` that is empty reads for nobody, without a token.
+
+use crate::workload::{Act, Op, Plan};
+use std::collections::BTreeMap;
+use std::io::Read;
+
+/// More operations than this are not a trace for this program, which holds all of them in memory.
+const OPS_MAX: usize = 5_000_000;
+
+const HEADER: [&str; 4] = ["time", "session", "operation", "key"];
+
+/// Reads a trace. An error names the line.
+pub(crate) fn read(from: impl Read, instances: usize) -> Result<Plan, String> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(from);
+    let header = reader.headers().map_err(|error| told(&error))?;
+    if header.iter().ne(HEADER) {
+        return Err(format!("line 1: the first line must be {:?}", HEADER.join(",")));
+    }
+    let (mut sessions, mut keys) = (Names::default(), Names::default());
+    let (mut ops, mut last) = (Vec::new(), 0);
+    for record in reader.records() {
+        let record = record.map_err(|error| told(&error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let problem = |what: String| format!("line {line}: {what}");
+        let [time, session, operation, key] = [0, 1, 2, 3].map(|at| record.get(at).unwrap_or_default());
+        let seconds: f64 = time.parse().map_err(|_| problem(format!("{time:?} is not a number of seconds")))?;
+        if !(0.0..=1e9).contains(&seconds) {
+            return Err(problem(format!("the time {time} is not between 0 and a billion seconds")));
+        }
+        let at = (seconds * 1e6) as u64;
+        if at < last {
+            return Err(problem(format!("the time {time} lies before that of the line above")));
+        }
+        last = at;
+        let act = match operation {
+            "read" => Act::Read,
+            "write" => Act::Write,
+            "read-write" => Act::ReadThenWrite,
+            _ => return Err(problem(format!("{operation:?} is not an operation; there are read, write and read-write"))),
+        };
+        if key.is_empty() {
+            return Err(problem("the key is missing".to_owned()));
+        }
+        let token = !session.is_empty();
+        if !token && act != Act::Read {
+            return Err(problem("a write needs a session".to_owned()));
+        }
+        if ops.len() >= OPS_MAX {
+            return Err(problem(format!("there are more than {OPS_MAX} operations")));
+        }
+        // Requests are spread over the instances by turns.
+        let (session, key, instance) = (sessions.number(session), keys.number(key), ops.len() % instances);
+        ops.push(Op { at, session: session as u32, act, key, instance, token });
+    }
+    if ops.is_empty() {
+        return Err("the trace holds no operation".to_owned());
+    }
+    Ok(Plan { ops, sessions: sessions.0.len() as u32, rows: keys.0.len() as u64, micros: last + 1 })
+}
+
+/// Numbers names in the order in which they come.
+#[derive(Default)]
+struct Names(BTreeMap<String, u64>);
+
+impl Names {
+    fn number(&mut self, name: &str) -> u64 {
+        let next = self.0.len() as u64;
+        *self.0.entry(name.to_owned()).or_insert(next)
+    }
+}
+
+/// What is wrong with the file, with its line first.
+fn told(error: &csv::Error) -> String {
+    let line = error.position().map_or(1, csv::Position::line);
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { len, .. } => format!("line {line}: there are {len} fields and not 4"),
+        csv::ErrorKind::Utf8 { .. } => format!("line {line}: this is not UTF-8"),
+        csv::ErrorKind::Io(error) => format!("it cannot be read: {error}"),
+        _ => format!("line {line}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Plan, String> {
+        read(text.as_bytes(), 2)
+    }
+
+    #[test]
+    fn a_trace_becomes_a_plan() {
+        let text = "time,session,operation,key\n0,alice,write,a\n0.5, bob ,read,b\n0.5,,read,a\n1.25,alice,read-write,a\n";
+        let plan = parse(text).unwrap();
+        assert_eq!((plan.sessions, plan.rows, plan.micros), (3, 2, 1_250_001));
+        let seen: Vec<_> = plan.ops.iter().map(|op| (op.at, op.session, op.act, op.key, op.token)).collect();
+        let expected = [
+            (0, 0, Act::Write, 0, true),
+            (500_000, 1, Act::Read, 1, true),
+            (500_000, 2, Act::Read, 0, false),
+            (1_250_000, 0, Act::ReadThenWrite, 0, true),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let cases = [
+            ("", "line 1: the first line must be"),
+            ("when,who,what,which\n", "line 1: the first line must be"),
+            ("time,session,operation,key\n", "no operation"),
+            ("time,session,operation,key\n0,a,read,k\nsoon,a,read,k\n", "line 3: \"soon\" is not a number"),
+            ("time,session,operation,key\n0,a,read,k\n\n1,a,erase,k\n", "line 4: \"erase\" is not an operation"),
+            ("time,session,operation,key\n2,a,read,k\n1,a,read,k\n", "line 3: the time 1 lies before"),
+            ("time,session,operation,key\n-1,a,read,k\n", "line 2: the time -1"),
+            ("time,session,operation,key\nNaN,a,read,k\n", "line 2: the time NaN"),
+            ("time,session,operation,key\n0,a,read\n", "line 2: there are 3 fields"),
+            ("time,session,operation,key\n0,a,read,\n", "line 2: the key is missing"),
+            ("time,session,operation,key\n0,,write,k\n", "line 2: a write needs a session"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?} gave {error:?} and not {expected:?}");
+        }
+        let error = read(&b"time,session,operation,key\n0,a,read,k\n0,\xff,read,k\n"[..], 1).unwrap_err();
+        assert_eq!(error, "line 3: this is not UTF-8");
+    }
+}
