@@ -176,11 +176,7 @@ impl Args {
 
     fn mix(&self) -> Mix {
         let mix = self.workload.mix();
-        Mix {
-            writes: self.writes.unwrap_or(mix.writes),
-            own_reads: self.own_reads.unwrap_or(mix.own_reads),
-            ..mix
-        }
+        Mix { writes: self.writes.unwrap_or(mix.writes), own_reads: self.own_reads.unwrap_or(mix.own_reads), ..mix }
     }
 
     fn amount(&self) -> Amount {
@@ -228,4 +224,3 @@ impl Args {
         }
     }
 }
-

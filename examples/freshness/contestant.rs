@@ -79,6 +79,16 @@ impl Contestant {
         matches!(self, Self::Primary | Self::Routed | Self::Highwater | Self::Monotonic | Self::Oracle)
     }
 
+    /// Whether it keeps what it read.
+    pub(crate) fn caches(self) -> bool {
+        !matches!(self, Self::Primary | Self::Window | Self::Sticky | Self::Replica | Self::Routed | Self::Stored)
+    }
+
+    /// Whether it must miss own writes where replicas lag for seconds: if it does not, something is wrong here.
+    pub(crate) fn must_miss(self) -> bool {
+        matches!(self, Self::Replica | Self::Window | Self::Ttl1 | Self::Ttl10 | Self::Ttl60)
+    }
+
     pub(crate) fn promises_monotonic(self) -> bool {
         matches!(self, Self::Primary | Self::Monotonic | Self::Oracle)
     }

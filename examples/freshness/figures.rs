@@ -1,12 +1,12 @@
 //! What a run comes to, counted from the log of the versions and never from the cache's own word.
 
 use crate::contestant::Contestant;
-use crate::log::{Log, RUNGS, Staleness};
+use crate::log::{Extra, Log, RUNGS, Staleness, Told};
 use crate::oracle;
 use crate::run::{Counts, Ran, Script};
 use crate::stage::Result;
 use hdrhistogram::Histogram;
-use highwater::testkit::history::{Kind, Limits, Outcome, check};
+use highwater::testkit::history::{KeyId, Kind, Limits, Op, Outcome, check};
 use highwater::{CacheStats, Rung, StoreCounts};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -70,6 +70,8 @@ pub(crate) struct Figures {
     pub(crate) primary_p999_ms: f64,
     pub(crate) write_p50_ms: f64,
     pub(crate) write_p99_ms: f64,
+    /// By how much operations began later than they were due: much of it says that the machine could not keep up.
+    pub(crate) late_p50_ms: f64,
     pub(crate) redis_commands_per_s: f64,
     /// Retractions heard, by all instances.
     pub(crate) redis_messages_per_s: f64,
@@ -147,90 +149,22 @@ impl Cell {
     }
 
     fn counted(log: &Log, rungs: &[Option<Rung>], script: &Script, micros: u64, oracle: bool) -> Result<Self> {
+        let mut count = Count::new(script, micros, oracle)?;
         let versions = log.versions();
-        let mut figures = Figures { strategy: script.contestant.name(), ..Figures::default() };
-        let mut slices = vec![Slice::default(); micros.div_ceil(SLICE).max(1) as usize];
-        let mut latencies = vec![histogram()?; slices.len()];
-        let (mut by_rung, mut writing) = (vec![histogram()?; RUNGS.len()], histogram()?);
-        let (mut stale_us, mut missed) = (histogram()?, histogram()?);
-        let (mut counts, mut fresh, mut firsts) = ([0_u64; 4], 0, 0);
-        let (mut tokened, mut seen_before) = (0, BTreeSet::new());
         for ((op, extra), rung) in log.operations().zip(rungs) {
-            let counted = extra.due >= script.warm;
-            let Some((stamp, outcome)) = op.finished else { continue };
-            let latency = stamp.at.saturating_sub(extra.due).clamp(1, LONGEST);
-            match outcome {
-                Outcome::Committed { .. } if counted => {
-                    figures.writes += 1;
-                    writing.record(latency)?;
-                }
-                Outcome::Saw(seen) => {
-                    let first = seen_before.insert((extra.instance, op.key));
-                    let Some((rung, at)) = rung.and_then(|rung| Some((rung, RUNGS.iter().position(|it| *it == rung)?)))
-                    else {
-                        continue;
-                    };
-                    let told = versions.get(&op.key).map_or(&[][..], Vec::as_slice);
-                    let stale = match oracle {
-                        true => Staleness::default(),
-                        false => Staleness::of(told, seen.version, op.invoked.index, op.invoked.at),
-                    };
-                    let hit = matches!(rung, Rung::Local | Rung::Shared);
-                    let slice = (extra.due / SLICE) as usize;
-                    if let (Some(slice), Some(latencies)) = (slices.get_mut(slice), latencies.get_mut(slice)) {
-                        slice.reads += 1;
-                        slice.hits += u64::from(hit);
-                        slice.stale += u64::from(stale.versions > 0);
-                        slice.primary += u64::from(rung == Rung::Primary);
-                        slice.replica += u64::from(rung == Rung::Replica);
-                        latencies.record(latency)?;
-                    }
-                    tokened += u64::from(extra.token);
-                    if !counted {
-                        continue;
-                    }
-                    firsts += u64::from(first);
-                    figures.labelled += u64::from(seen.labelled_stale);
-                    fresh += u64::from(hit && stale.versions == 0);
-                    if let (Some(count), Some(latencies)) = (counts.get_mut(at), by_rung.get_mut(at)) {
-                        *count += 1;
-                        latencies.record(latency)?;
-                    }
-                    stale_us.record(stale.micros.min(LONGEST))?;
-                    missed.record(stale.versions.min(LONGEST))?;
-                    figures.reads += 1;
-                    figures.stale += f64::from(u8::from(stale.versions > 0));
-                }
-                Outcome::Failed | Outcome::RolledBack | Outcome::Unknown { .. } if counted => figures.failed += 1,
-                _ => {}
-            }
+            let told = versions.get(&op.key).map_or(&[][..], Vec::as_slice);
+            count.take(op, extra, *rung, told)?;
         }
-        let mut cell = Self { figures, ..Self::default() };
+        let tokened = count.tokened;
+        let mut cell = count.into_cell();
         if !oracle {
-            cell.judge(log, tokened, &mut slices);
+            cell.judge(log, tokened);
         }
-        let figures = &mut cell.figures;
-        let [local, shared, replica, primary] = counts.map(|count| share(count, figures.reads));
-        (figures.local, figures.shared, figures.replica, figures.primary) = (local, shared, replica, primary);
-        (figures.hit_rate, figures.fresh_hit_rate) = (local + shared, share(fresh, figures.reads));
-        figures.stale /= figures.reads.max(1) as f64;
-        [figures.stale_p50_ms, figures.stale_p99_ms] = [0.5, 0.99].map(|quantile| ms(&stale_us, quantile));
-        figures.stale_max_ms = stale_us.max() as f64 / 1e3;
-        [figures.versions_p50, figures.versions_p99] = [0.5, 0.99].map(|quantile| missed.value_at_quantile(quantile));
-        figures.versions_max = missed.max();
-        figures.miss_compulsory = share(firsts, figures.reads);
-        figures.set_latencies(&by_rung, &writing);
-        for (number, (slice, latencies)) in slices.iter_mut().zip(&latencies).enumerate() {
-            slice.second = number as f64 * SLICE as f64 / 1e6;
-            slice.latency_p99_ms = ms(latencies, 0.99);
-        }
-        cell.slices = slices;
-        cell.staleness = cumulated(&stale_us);
         Ok(cell)
     }
 
     /// Holds the log against the promises, by the checker of the tests.
-    fn judge(&mut self, log: &Log, tokened: u64, slices: &mut [Slice]) {
+    fn judge(&mut self, log: &Log, tokened: u64) {
         let verdict = check(&log.history, &Limits { kept: usize::MAX, ..Limits::default() });
         let figures = &mut self.figures;
         figures.own_write_violations = verdict.count(Kind::ReadYourWrites);
@@ -242,7 +176,7 @@ impl Cell {
             match violation.kind {
                 Kind::ReadYourWrites => {
                     let at = violation.op.as_ref().map_or(0, |op| op.invoked.at / SLICE);
-                    if let Some(slice) = slices.get_mut(at as usize) {
+                    if let Some(slice) = self.slices.get_mut(at as usize) {
                         slice.own_write_violations += 1;
                     }
                     self.example.get_or_insert_with(|| violation.to_string());
@@ -276,6 +210,136 @@ impl Cell {
         figures.redis_commands_per_s = per_s(risen(ran, |counts| counts.redis_commands) as f64);
         figures.redis_messages_per_s = per_s(stores(|it| it.retractions_heard) as f64);
     }
+}
+
+/// Counts the operations of one run.
+struct Count<'a> {
+    script: &'a Script,
+    /// Nothing is stale, and times mean nothing.
+    oracle: bool,
+    figures: Figures,
+    slices: Vec<Slice>,
+    latencies: Vec<Histogram<u64>>,
+    by_rung: Vec<Histogram<u64>>,
+    by_rung_count: [u64; 4],
+    writing: Histogram<u64>,
+    stale_us: Histogram<u64>,
+    missed: Histogram<u64>,
+    late: Histogram<u64>,
+    fresh: u64,
+    stale: u64,
+    firsts: u64,
+    tokened: u64,
+    read_before: BTreeSet<(usize, KeyId)>,
+}
+
+impl<'a> Count<'a> {
+    fn new(script: &'a Script, micros: u64, oracle: bool) -> Result<Self> {
+        let slices = vec![Slice::default(); micros.div_ceil(SLICE).max(1) as usize];
+        Ok(Self {
+            script,
+            oracle,
+            figures: Figures { strategy: script.contestant.name(), ..Figures::default() },
+            latencies: vec![histogram()?; slices.len()],
+            slices,
+            by_rung: vec![histogram()?; RUNGS.len()],
+            by_rung_count: [0; 4],
+            writing: histogram()?,
+            stale_us: histogram()?,
+            missed: histogram()?,
+            late: histogram()?,
+            fresh: 0,
+            stale: 0,
+            firsts: 0,
+            tokened: 0,
+            read_before: BTreeSet::new(),
+        })
+    }
+
+    fn take(&mut self, op: &Op, extra: &Extra, rung: Option<Rung>, told: &[Told]) -> Result {
+        let Some((stamp, outcome)) = op.finished else { return Ok(()) };
+        let counted = extra.due >= self.script.warm;
+        let latency = stamp.at.saturating_sub(extra.due).clamp(1, LONGEST);
+        self.late.record(op.invoked.at.saturating_sub(extra.due).min(LONGEST))?;
+        match outcome {
+            Outcome::Saw(seen) => {
+                let first = self.read_before.insert((extra.instance, op.key));
+                self.tokened += u64::from(extra.token);
+                let Some(rung) = rung else { return Ok(()) };
+                let staleness = match self.oracle {
+                    true => Staleness::default(),
+                    false => Staleness::of(told, seen.version, op.invoked.index, op.invoked.at),
+                };
+                self.slice(extra.due, rung, staleness, latency)?;
+                if counted {
+                    self.firsts += u64::from(first);
+                    self.figures.labelled += u64::from(seen.labelled_stale);
+                    self.read(rung, staleness, latency)?;
+                }
+            }
+            Outcome::Committed { .. } if counted => {
+                self.figures.writes += 1;
+                self.writing.record(latency)?;
+            }
+            Outcome::Failed | Outcome::RolledBack | Outcome::Unknown { .. } if counted => self.figures.failed += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, rung: Rung, staleness: Staleness, latency: u64) -> Result {
+        let at = RUNGS.iter().position(|it| *it == rung).unwrap_or_default();
+        if let (Some(count), Some(latencies)) = (self.by_rung_count.get_mut(at), self.by_rung.get_mut(at)) {
+            *count += 1;
+            latencies.record(latency)?;
+        }
+        let stale = staleness.versions > 0;
+        self.figures.reads += 1;
+        self.stale += u64::from(stale);
+        self.fresh += u64::from(is_hit(rung) && !stale);
+        self.stale_us.record(staleness.micros.min(LONGEST))?;
+        Ok(self.missed.record(staleness.versions.min(LONGEST))?)
+    }
+
+    fn slice(&mut self, due: u64, rung: Rung, staleness: Staleness, latency: u64) -> Result {
+        let at = (due / SLICE) as usize;
+        if let (Some(slice), Some(latencies)) = (self.slices.get_mut(at), self.latencies.get_mut(at)) {
+            slice.reads += 1;
+            slice.hits += u64::from(is_hit(rung));
+            slice.stale += u64::from(staleness.versions > 0);
+            slice.primary += u64::from(rung == Rung::Primary);
+            slice.replica += u64::from(rung == Rung::Replica);
+            latencies.record(latency)?;
+        }
+        Ok(())
+    }
+
+    fn into_cell(self) -> Cell {
+        let Self { mut figures, mut slices, stale_us, missed, .. } = self;
+        let reads = figures.reads;
+        let [local, shared, replica, primary] = self.by_rung_count.map(|count| share(count, reads));
+        (figures.local, figures.shared, figures.replica, figures.primary) = (local, shared, replica, primary);
+        (figures.hit_rate, figures.fresh_hit_rate) = (local + shared, share(self.fresh, reads));
+        figures.stale = share(self.stale, reads);
+        [figures.stale_p50_ms, figures.stale_p99_ms] = [0.5, 0.99].map(|quantile| ms(&stale_us, quantile));
+        figures.stale_max_ms = stale_us.max() as f64 / 1e3;
+        [figures.versions_p50, figures.versions_p99] = [0.5, 0.99].map(|quantile| missed.value_at_quantile(quantile));
+        figures.versions_max = missed.max();
+        figures.miss_compulsory = share(self.firsts, reads);
+        if !self.oracle {
+            figures.set_latencies(&self.by_rung, &self.writing);
+            figures.late_p50_ms = ms(&self.late, 0.5);
+        }
+        for (number, (slice, latencies)) in slices.iter_mut().zip(&self.latencies).enumerate() {
+            slice.second = number as f64 * SLICE as f64 / 1e6;
+            slice.latency_p99_ms = ms(latencies, 0.99);
+        }
+        Cell { figures, slices, staleness: cumulated(&stale_us), absurd: Vec::new(), example: None }
+    }
+}
+
+fn is_hit(rung: Rung) -> bool {
+    matches!(rung, Rung::Local | Rung::Shared)
 }
 
 impl Figures {

@@ -1,9 +1,9 @@
 //! The report as one page that needs nothing else.
 
 use crate::contestant::Contestant;
-use crate::figures::{Cell, Figures, Slice};
+use crate::figures::{Cell, Slice};
 use crate::lag::{FIRST, SPIKE};
-use crate::plot::{Frame, Series, bars, lines, look, scatter};
+use crate::plot::{Frame, Series, bars, lines, look, plain, scatter};
 use crate::report::Report;
 use crate::stage::Result;
 use clap::ValueEnum;
@@ -13,7 +13,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#111;max-widt
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}figure{margin:1rem 0 2rem;break-inside:avoid}\
 svg{width:100%;height:auto}figcaption{font-size:.9rem}code{font-size:.8rem;background:#f2f2f2;padding:.1rem .3rem;\
 overflow-wrap:anywhere}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;\
-display:block;overflow-x:auto}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}\
+display:block;overflow-x:auto}td,th{padding:.2rem .5rem;text-align:right;border-bottom:1px solid #ddd}\
 td:first-child,th:first-child{text-align:left}.note{color:#444;font-size:.9rem}\
 @media print{body{max-width:none;margin:0;font-size:11pt}code{background:none}table{font-size:8pt}}";
 
@@ -63,9 +63,7 @@ fn side_by_side(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     let named: Vec<_> = cells
         .iter()
         .map(|cell| &cell.figures)
-        .map(|it| {
-            (it.strategy.clone(), [it.local, it.shared, it.replica, it.primary].map(percent).to_vec())
-        })
+        .map(|it| (it.strategy.clone(), [it.local, it.shared, it.replica, it.primary].map(percent).to_vec()))
         .collect();
     let svg = bars("", "% of reads", &["local", "shared", "replica", "primary"], &named)?;
     figure(page, &svg, "Where reads were answered.", &report.command)?;
@@ -74,7 +72,7 @@ fn side_by_side(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
         .filter(|cell| cell.figures.strategy != "oracle")
         .map(|cell| series(cell, cell.staleness.iter().map(|(ms, share)| (*ms, percent(*share))).collect()))
         .collect();
-    let axes = frame("at most so stale (ms)", "% of reads", true, false);
+    let axes = frame("at most so stale (ms)", "% of reads", true);
     figure(page, &lines(&axes, &series)?, "Staleness of what was shown, by the log of versions.", &report.command)?;
     if report.lag == "spikes" {
         spike(page, cells)?;
@@ -82,8 +80,8 @@ fn side_by_side(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     over_time(page, report, cells)
 }
 
-fn frame(x: &str, y: &str, decades: bool, marks: bool) -> Frame {
-    Frame { x: x.to_owned(), y: y.to_owned(), decades, marks, shaded: Vec::new(), top: None }
+fn frame(x: &str, y: &str, decades: bool) -> Frame {
+    Frame { x: x.to_owned(), y: y.to_owned(), decades, shaded: Vec::new(), top: None }
 }
 
 fn series(cell: &Cell, points: Vec<(f64, f64)>) -> Series {
@@ -95,15 +93,14 @@ fn table(page: &mut String, cells: &[&Cell]) -> Result {
     page.push_str(
         "<table><thead><tr><th>strategy<th>hits %<th>fresh hits %<th>stale reads %<th>stale p99 ms<th>max ms\
          <th>own writes missed /M<th>reads that went back /M<th>primary reads %<th>primary /s<th>loads /s\
-         <th>read p99 ms, local<th>replica<th>primary<th>Redis commands /s<th>waits</tr></thead><tbody>",
+         <th>waits<th>Redis /s</tr></thead><tbody>",
     );
-    for Figures { strategy, .. } in cells.iter().map(|cell| &cell.figures) {
-        let Some(it) = cells.iter().map(|cell| &cell.figures).find(|it| it.strategy == *strategy) else { continue };
+    for it in cells.iter().map(|cell| &cell.figures) {
         write!(
             page,
             "<tr><td>{}<td>{:.1}<td>{:.1}<td>{:.2}<td>{:.0}<td>{:.0}<td>{:.0}<td>{:.0}<td>{:.1}<td>{:.0}<td>{:.0}\
-             <td>{:.2}<td>{:.1}<td>{:.1}<td>{:.0}<td>{}</tr>",
-            escaped(strategy),
+             <td>{}<td>{:.0}</tr>",
+            escaped(&it.strategy),
             percent(it.hit_rate),
             percent(it.fresh_hit_rate),
             percent(it.stale),
@@ -114,16 +111,40 @@ fn table(page: &mut String, cells: &[&Cell]) -> Result {
             percent(it.primary),
             it.primary_per_s,
             it.loads_per_s,
-            it.local_p99_ms,
-            it.replica_p99_ms,
-            it.primary_p99_ms,
-            it.redis_commands_per_s,
             it.waits,
+            it.redis_commands_per_s,
         )?;
     }
     page.push_str("</tbody></table>");
     let away = Contestant::value_variants().iter().filter(|it| !it.is_available()).map(|it| it.name());
     write!(page, "<p class=\"note\">Not available in this version: {}.</p>", away.collect::<Vec<_>>().join(", "))?;
+    latencies(page, cells)
+}
+
+/// Latency from when an operation was due, by the rung that answered: median, 99th and 99.9th percentile.
+fn latencies(page: &mut String, cells: &[&Cell]) -> Result {
+    page.push_str(
+        "<h2>Latency</h2><p class=\"note\">In milliseconds from when an operation was due, so that waiting in a queue counts: \
+         p50 / p99 / p99.9.</p><table><thead><tr><th>strategy<th>local<th>shared<th>replica<th>primary<th>writes (p50 / p99)\
+         <th>began late by (p50)</tr></thead><tbody>",
+    );
+    for it in cells.iter().map(|cell| &cell.figures).filter(|it| it.strategy != "oracle") {
+        write!(page, "<tr><td>{}", escaped(&it.strategy))?;
+        for (share, times) in [
+            (it.local, [it.local_p50_ms, it.local_p99_ms, it.local_p999_ms]),
+            (it.shared, [it.shared_p50_ms, it.shared_p99_ms, it.shared_p999_ms]),
+            (it.replica, [it.replica_p50_ms, it.replica_p99_ms, it.replica_p999_ms]),
+            (it.primary, [it.primary_p50_ms, it.primary_p99_ms, it.primary_p999_ms]),
+        ] {
+            match share > 0.0 {
+                true => write!(page, "<td>{}", times.map(plain).join(" / "))?,
+                false => write!(page, "<td>–")?,
+            }
+        }
+        let (writes, late) = ([it.write_p50_ms, it.write_p99_ms].map(plain).join(" / "), plain(it.late_p50_ms));
+        write!(page, "<td>{writes}<td>{late}</tr>")?;
+    }
+    page.push_str("</tbody></table>");
     Ok(())
 }
 
@@ -133,11 +154,15 @@ fn frontier(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
         .map(|cell| &cell.figures)
         .filter(|it| it.strategy != "oracle")
         .map(|it| {
-            let name = format!("{}, {:.0} % hits", it.strategy, percent(it.hit_rate));
+            let cached = Contestant::from_str(&it.strategy, false).is_ok_and(Contestant::caches);
+            let name = match cached {
+                true => format!("{}, {:.0} % hits", it.strategy, percent(it.hit_rate)),
+                false => it.strategy.clone(),
+            };
             (name, look(&it.strategy), (percent(it.primary), it.own_write_per_million))
         })
         .collect();
-    let svg = scatter("% of reads at the primary", "own writes missed, per million reads", &points)?;
+    let svg = scatter("% of reads at the primary (by its root)", "own writes missed, per million reads", &points)?;
     let caption = "What each strategy pays and what it breaks. The best place is at the lower left, with many hits.";
     figure(page, &svg, caption, &report.command)
 }
@@ -175,15 +200,16 @@ fn spike(page: &mut String, cells: &[&Cell]) -> Result {
     Ok(())
 }
 
+/// What is shown over time, and how it is had from a slice of it.
+type Measure = (&'static str, Box<dyn Fn(&Slice) -> f64>);
+
 /// Through whatever happened to lag and Redis.
 fn over_time(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     page.push_str("<h2>Over time</h2>");
     let shown = ["highwater", "delete", "ttl-10s", "replica", "window", "routed"];
     let cells: Vec<&&Cell> = cells.iter().filter(|cell| shown.contains(&cell.figures.strategy.as_str())).collect();
-    let rate = |of: fn(&Slice) -> u64| {
-        move |slice: &Slice| percent(of(slice) as f64 / slice.reads.max(1) as f64)
-    };
-    let plots: [(&str, Box<dyn Fn(&Slice) -> f64>); 4] = [
+    let rate = |of: fn(&Slice) -> u64| move |slice: &Slice| percent(of(slice) as f64 / slice.reads.max(1) as f64);
+    let plots: [Measure; 4] = [
         ("hits, % of reads", Box::new(rate(|it| it.hits))),
         ("stale, % of reads", Box::new(rate(|it| it.stale))),
         ("at the primary, % of reads", Box::new(rate(|it| it.primary))),
@@ -192,7 +218,7 @@ fn over_time(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     for (what, of) in plots {
         let points = |cell: &Cell| cell.slices.iter().map(|slice| (slice.second, of(slice))).collect();
         let series: Vec<Series> = cells.iter().map(|cell| series(cell, points(cell))).collect();
-        let axes = Frame { shaded: report.shaded.clone(), ..frame("seconds", what, false, false) };
+        let axes = Frame { shaded: report.shaded.clone(), ..frame("seconds", what, false) };
         figure(page, &lines(&axes, &series)?, &format!("Over time: {what}."), &report.command)?;
     }
     Ok(())
@@ -227,20 +253,24 @@ fn sweeps(page: &mut String, report: &Report) -> Result {
                     Some(series) => series.points.push((x, percent(y))),
                     None => drawn.push(Series {
                         look: look(&it.strategy),
-                        dashed,
+                        dashed: dashed || it.strategy == "oracle",
                         name,
                         points: vec![(x, percent(y))],
                     }),
                 }
             }
         }
-        write!(page, "<h2>Hit rate against {}</h2>", match sweep {
-            "bound" => "the staleness bound",
-            "capacity" => "cache size",
-            "writes" => "the share of writes",
-            _ => "lag",
-        })?;
-        let axes = Frame { top: Some(100.0), ..frame(x, "hits, % of reads", decades, true) };
+        write!(
+            page,
+            "<h2>Hit rate against {}</h2>",
+            match sweep {
+                "bound" => "the staleness bound",
+                "capacity" => "cache size",
+                "writes" => "the share of writes",
+                _ => "lag",
+            }
+        )?;
+        let axes = Frame { top: Some(100.0), ..frame(x, "hits, % of reads", decades) };
         let caption = "Hits (solid) and hits that were not stale (dashed). Simulated.";
         figure(page, &lines(&axes, &drawn)?, caption, &report.command_of(sweep))?;
     }
@@ -253,7 +283,8 @@ fn causes(page: &mut String, report: &Report) -> Result {
     if cells.is_empty() {
         return Ok(());
     }
-    let parts = ["first read", "evicted", "retracted", "below the token", "not monotonic", "expired", "deaf", "history"];
+    let parts =
+        ["first read", "evicted", "retracted", "below the token", "not monotonic", "expired", "deaf", "history"];
     let named = |strategy: &str| -> Vec<(String, Vec<f64>)> {
         let of = cells.iter().map(|cell| &cell.figures).filter(|it| it.strategy == strategy);
         of.map(|it| {
@@ -303,7 +334,11 @@ fn every_cell(page: &mut String, report: &Report) -> Result {
             percent(it.primary),
         )?;
     }
-    write!(page, "</tbody></table><p class=\"note\">highwater. <code>{}</code></p>", escaped(&report.command_of("workloads")))?;
+    write!(
+        page,
+        "</tbody></table><p class=\"note\">highwater. <code>{}</code></p>",
+        escaped(&report.command_of("workloads"))
+    )?;
     Ok(())
 }
 
@@ -315,4 +350,3 @@ pub(crate) fn frontier_alone(report: &Report) -> Result<String> {
     let svg = svg.map_or_else(String::new, |(svg, _)| format!("<svg{svg}</svg>\n"));
     Ok(svg.replacen("<svg", "<svg width=\"860\" height=\"380\"", 1))
 }
-

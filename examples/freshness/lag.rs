@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn the_mean_is_what_was_asked_for_and_spikes_end() {
         let turns = Lag::Steady(Duration::from_millis(80)).turns(5, 1);
-        let sum: Duration = turns.iter().map(|(.., turn)| if let Turn::Delay(delay) = turn { *delay } else { PEAK }).sum();
+        let sum: Duration =
+            turns.iter().map(|(.., turn)| if let Turn::Delay(delay) = turn { *delay } else { PEAK }).sum();
         assert_eq!(sum / 5, Duration::from_millis(80));
         let turns = Lag::Spikes.turns(2, 30_000_000);
         let peaks: Vec<u64> = turns.iter().filter(|it| it.2 == Turn::Delay(PEAK)).map(|it| it.0).collect();

@@ -29,6 +29,9 @@ mod tokens;
 mod trace;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 use args::Args;
 use clap::Parser;
 use highwater::testkit::TestkitError;
@@ -85,6 +88,9 @@ fn conclude(report: &Report, worked: stage::Result) -> ExitCode {
                 code = ExitCode::FAILURE;
             }
         }
+    }
+    for note in report.notes() {
+        println!("note: {note}");
     }
     for problem in report.problems() {
         eprintln!("BROKEN PROMISE: {problem}");

@@ -43,7 +43,9 @@ impl Memory {
 
 /// A statement takes a millisecond, a commit another.
 fn network() -> Network {
-    Network::new(|_, step| Fate::Pass(if matches!(step, Step::Statement | Step::Commit) { WAY } else { Duration::ZERO }))
+    Network::new(|_, step| {
+        Fate::Pass(if matches!(step, Step::Statement | Step::Commit) { WAY } else { Duration::ZERO })
+    })
 }
 
 impl Reads for View {

@@ -96,20 +96,29 @@ mod tests {
 
     #[test]
     fn only_a_change_of_the_row_itself_makes_the_oracle_miss() {
-        let log = log(&[(false, 0, 0), (false, 0, 0), (true, 0, 1), (false, 0, 0), (true, 0, 0), (false, 0, 0), (false, 0, 0)]);
+        let log = log(&[
+            (false, 0, 0),
+            (false, 0, 0),
+            (true, 0, 1),
+            (false, 0, 0),
+            (true, 0, 0),
+            (false, 0, 0),
+            (false, 0, 0),
+        ]);
         let expected = [Rung::Replica, Rung::Local].map(Some).into_iter().chain([None, Some(Rung::Local), None]);
         let expected: Vec<_> = expected.chain([Rung::Replica, Rung::Local].map(Some)).collect();
         assert_eq!(rungs(&log, &setup(10, true)), expected);
-        let changed: Vec<_> = answers(&log, &setup(10, true)).iter().map(|it| it.is_some_and(|it| it.changed)).collect();
+        let changed: Vec<_> =
+            answers(&log, &setup(10, true)).iter().map(|it| it.is_some_and(|it| it.changed)).collect();
         assert_eq!(changed, [false, false, false, false, false, true, false]);
     }
 
     #[test]
     fn what_another_instance_read_is_in_the_shared_tier_if_there_is_one() {
         let log = log(&[(false, 0, 0), (false, 1, 0), (true, 0, 0), (false, 1, 0), (false, 0, 0)]);
-        let rungs = |shared| super::rungs(&log, &setup(10, shared)).into_iter().flatten().collect::<Vec<_>>();
-        assert_eq!(rungs(true), [Rung::Replica, Rung::Shared, Rung::Replica, Rung::Shared]);
-        assert_eq!(rungs(false), [Rung::Replica; 4]);
+        let found = |shared| rungs(&log, &setup(10, shared)).into_iter().flatten().collect::<Vec<_>>();
+        assert_eq!(found(true), [Rung::Replica, Rung::Shared, Rung::Replica, Rung::Shared]);
+        assert_eq!(found(false), [Rung::Replica; 4]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::stage::Result;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -19,11 +20,14 @@ const PURPLE: RGBColor = RGBColor(204, 121, 167);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
 /// In the order in which stacked bars use them; neighbours differ in lightness too.
-pub(crate) const STACK: [RGBColor; 8] =
-    [BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, GREY, RGBColor(200, 200, 200)];
+pub(crate) const STACK: [RGBColor; 8] = [BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, GREY, RGBColor(200, 200, 200)];
 
 const SIZE: (u32, u32) = (860, 380);
 const LEGEND: u32 = 190;
+
+/// How many marks a line has at most.
+const MARKS_MAX: usize = 12;
+
 const FONT: (&str, u32) = ("sans-serif", 14);
 
 /// How a series is drawn: its colour, and which of the marks.
@@ -69,8 +73,6 @@ pub(crate) struct Frame {
     pub(crate) y: String,
     /// Decades on the axis across; what is below the least is drawn there.
     pub(crate) decades: bool,
-    /// Marks at the points.
-    pub(crate) marks: bool,
     /// Stretches of the axis across that are shaded, each with its name.
     pub(crate) shaded: Vec<(Range<f64>, String)>,
     /// The end of the axis upwards, where it is not the greatest value.
@@ -100,7 +102,11 @@ pub(crate) fn lines(frame: &Frame, series: &[Series]) -> Result<String> {
         let mut mesh = chart.configure_mesh();
         mesh.x_desc(&frame.x).y_desc(&frame.y).label_style(FONT).axis_desc_style(FONT).light_line_style(TRANSPARENT);
         mesh.y_label_formatter(&decimals);
-        if frame.decades { mesh.x_label_formatter(&decade) } else { mesh.x_label_formatter(&decimals) };
+        if frame.decades {
+            mesh.x_label_formatter(&decade)
+        } else {
+            mesh.x_label_formatter(&decimals)
+        };
         mesh.draw()?;
         for series in series {
             let points: Vec<_> = series.points.iter().map(|&(x, y)| (across(x), y)).collect();
@@ -109,11 +115,12 @@ pub(crate) fn lines(frame: &Frame, series: &[Series]) -> Result<String> {
                 true => chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?,
                 false => chart.draw_series(LineSeries::new(points.clone(), style))?,
             };
-            if frame.marks {
-                points.iter().try_for_each(|point| mark(&left, chart.backend_coord(point), series.look))?;
-            }
+            // Not at every point of a long line.
+            let every = points.len().div_ceil(MARKS_MAX).max(1);
+            let marked = points.iter().skip(every / 2).step_by(every);
+            marked.into_iter().try_for_each(|point| mark(&left, chart.backend_coord(point), series.look))?;
         }
-        legend(&right, series, frame.marks)
+        legend(&right, series)
     })
 }
 
@@ -124,27 +131,23 @@ pub(crate) fn bars(x: &str, y: &str, parts: &[&str], named: &[(String, Vec<f64>)
         let y_range = range(highest.chain([0.0]), None);
         let (left, right) = root.split_horizontally(SIZE.0 - LEGEND);
         let mut chart = chart(&left, -0.5..named.len() as f64 - 0.5, y_range)?;
-        let name = |at: &f64| match (at.fract().abs() < 1e-6, named.get(at.round() as usize)) {
-            (true, Some((name, _))) if *at >= 0.0 => name.clone(),
-            _ => String::new(),
-        };
-        let turned = named.len() > 8;
-        let label = FONT.into_font();
-        let label = if turned { label.transform(FontTransform::Rotate90) } else { label };
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .x_labels(2 * named.len() + 1)
-            .x_label_formatter(&name)
+            .x_labels(0)
             .y_label_formatter(&|value| plain(*value))
-            .x_desc(if turned { "" } else { x })
+            .x_desc(x)
             .y_desc(y)
             .label_style(FONT)
-            .x_label_style(label)
             .axis_desc_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        for (at, (_, values)) in named.iter().enumerate() {
+        // Names of many bars stand in two rows.
+        let centred = ("sans-serif", 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
+        for (at, (name, values)) in named.iter().enumerate() {
+            let (x, y) = chart.backend_coord(&(at as f64, 0.0));
+            let row = if named.len() > 8 { at as i32 % 2 } else { 0 };
+            left.draw(&Text::new(name.clone(), (x, y + 6 + 16 * row), centred.clone()))?;
             let mut bottom = 0.0;
             for (value, colour) in values.iter().zip(STACK) {
                 let corners = [(at as f64 - 0.35, bottom), (at as f64 + 0.35, bottom + value)];
@@ -169,7 +172,8 @@ pub(crate) fn scatter(x: &str, y: &str, points: &[(String, Look, (f64, f64))]) -
         const NONE: f64 = -0.5;
         let upwards = |y: f64| if y > 0.0 { y.max(1.0).log10() } else { NONE };
         let top = points.iter().map(|(.., (_, y))| upwards(*y)).fold(1.0, f64::max);
-        let mut chart = chart(root, -2.0..118.0, NONE - 0.5..top.ceil() + 0.3)?;
+        // By the root, so that those who ask little of the primary are told apart.
+        let mut chart = chart(root, -0.3..13.0, NONE - 0.8..top.ceil() + 0.3)?;
         let decade = |value: &f64| match value {
             value if (value - NONE).abs() < 1e-6 => "none".to_owned(),
             value if value.fract().abs() < 1e-6 && *value >= 0.0 => plain(10_f64.powf(*value)),
@@ -179,25 +183,24 @@ pub(crate) fn scatter(x: &str, y: &str, points: &[(String, Look, (f64, f64))]) -
             .configure_mesh()
             .y_labels(16)
             .y_label_formatter(&decade)
-            .x_label_formatter(&|value| if *value > 100.0 { String::new() } else { plain(*value) })
+            .x_labels(12)
+            .x_label_formatter(&|value| if *value > 10.1 { String::new() } else { plain(value * value) })
             .x_desc(x)
             .y_desc(y)
             .label_style(FONT)
             .axis_desc_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        // Labels that would lie on each other are moved down.
+        // Names that would lie on each other are moved, as little as will do.
         let mut taken: Vec<(i32, i32)> = Vec::new();
         for (name, look, (x, y)) in points {
-            let at = (*x, upwards(*y));
-            let (px, mut py) = chart.backend_coord(&at);
+            let (px, py) = chart.backend_coord(&(x.sqrt(), upwards(*y)));
             mark(root, (px, py), *look)?;
-            py -= 7;
-            while taken.iter().any(|(tx, ty)| (tx - px).abs() < 170 && (ty - py).abs() < 15) {
-                py += 3;
-            }
-            taken.push((px, py));
-            root.draw(&Text::new(name.clone(), (px + 10, py), FONT.into_font().color(&look.colour)))?;
+            let is_free = |at: &i32| !taken.iter().any(|(tx, ty)| (tx - px).abs() < 150 && (ty - at).abs() < 15);
+            let nearest = (0..20).flat_map(|step| [py - 7 - 5 * step, py - 7 + 5 * step]).find(is_free);
+            let at = (px, nearest.unwrap_or(py - 7));
+            taken.push(at);
+            root.draw(&Text::new(name.clone(), (px + 10, at.1), FONT.into_font().color(&look.colour)))?;
         }
         Ok(())
     })
@@ -226,11 +229,12 @@ fn chart<'a, 'b>(area: &'a Area<'b>, x: Range<f64>, y: Range<f64>) -> Result<Cha
 
 /// From the least to the greatest, never empty.
 fn range(values: impl Iterator<Item = f64>, top: Option<f64>) -> Range<f64> {
-    let (low, high) = values.filter(|value| value.is_finite()).fold((f64::MAX, f64::MIN), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-    let high = top.unwrap_or(if low >= 0.0 && top.is_none() { high * 1.02 } else { high });
+    // A little room above.
+    let high = top.unwrap_or(if low >= 0.0 { high * 1.02 } else { high });
     if high - low < 1e-9 { low..low + 1.0 } else { low..high }
 }
 
@@ -248,7 +252,7 @@ fn mark(area: &Area<'_>, (x, y): (i32, i32), Look { colour, mark }: Look) -> Res
     Ok(())
 }
 
-fn legend(area: &Area<'_>, series: &[Series], marks: bool) -> Result {
+fn legend(area: &Area<'_>, series: &[Series]) -> Result {
     for (row, series) in series.iter().enumerate() {
         let y = 24 + 22 * row as i32;
         let style = series.look.colour.stroke_width(2);
@@ -256,9 +260,7 @@ fn legend(area: &Area<'_>, series: &[Series], marks: bool) -> Result {
         for (from, to) in ends {
             area.draw(&PathElement::new(vec![(from, y), (to, y)], style))?;
         }
-        if marks {
-            mark(area, (21, y), series.look)?;
-        }
+        mark(area, (21, y), series.look)?;
         area.draw(&Text::new(series.name.clone(), (40, y - 7), FONT))?;
     }
     Ok(())
@@ -284,14 +286,7 @@ mod tests {
 
     #[test]
     fn plots_of_nothing_and_of_one_point_are_drawn() {
-        let frame = Frame {
-            x: "x".to_owned(),
-            y: "y".to_owned(),
-            decades: true,
-            marks: true,
-            shaded: Vec::new(),
-            top: None,
-        };
+        let frame = Frame { x: "x".to_owned(), y: "y".to_owned(), decades: true, shaded: Vec::new(), top: None };
         let one = Series { name: "one".to_owned(), look: look("oracle"), dashed: true, points: vec![(0.0, 0.0)] };
         for series in [&[][..], &[one]] {
             assert!(lines(&frame, series).unwrap().ends_with("</svg>\n"));

@@ -111,7 +111,11 @@ impl Stage for Real {
     }
 
     async fn redis_down(&self, down: bool) -> Result {
-        if down { self.redis.kill().await? } else { self.redis.start_again().await? }
+        if down {
+            self.redis.kill().await?
+        } else {
+            self.redis.start_again().await?
+        }
         Ok(())
     }
 

@@ -35,6 +35,9 @@ pub(crate) struct Report {
     pub(crate) out: PathBuf,
 }
 
+/// Above this, in the middle, operations wait for the machine and not for servers.
+const LATE_MS: f64 = 50.0;
+
 /// How this program is run.
 pub(crate) const COMMAND: &str = "cargo run --release --example freshness";
 
@@ -109,6 +112,29 @@ impl Report {
     pub(crate) fn command_of(&self, sweep: &str) -> String {
         let command = format!("{COMMAND} -- --simulate --strategies highwater --sweep {sweep} {}", self.rest);
         command.trim_end().to_owned()
+    }
+
+    /// What makes the figures worth less than they look.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for it in self.of_sweep("").map(|cell| &cell.figures) {
+            if it.late_p50_ms > LATE_MS {
+                notes.push(format!(
+                    "{}: half of the operations began more than {:.0} ms late. This machine cannot keep up: times mean little, \
+                     and staleness is measured in them; try a lower --rate",
+                    it.strategy, it.late_p50_ms
+                ));
+            }
+            let must = Contestant::from_str(&it.strategy, false).is_ok_and(Contestant::must_miss);
+            if must && self.lag == "spikes" && it.own_write_violations == 0 {
+                notes.push(format!(
+                    "{}: no read missed an own write, and some should have. So short a run shows nothing; try --own-reads 0.5 \
+                     or more --seconds",
+                    it.strategy
+                ));
+            }
+        }
+        notes
     }
 
     /// What must not be: broken promises of those who promise, and answers that no strategy explains.

@@ -48,13 +48,7 @@ impl<C: Reads> Repository<C> for Rows {
 /// A source of rows that can be written.
 pub(crate) trait Edge: Source<Conn: Reads> + Sized {
     /// Raises the row's version by one under its lock, and names its writer.
-    fn raise(
-        tx: &Tx<Self>,
-        table: &str,
-        key: u64,
-        write: u64,
-        body: &str,
-    ) -> impl Future<Output = Result<u64>> + Send;
+    fn raise(tx: &Tx<Self>, table: &str, key: u64, write: u64, body: &str) -> impl Future<Output = Result<u64>> + Send;
 }
 
 /// The caches of one run, one for each instance, all over the same rows.

@@ -48,10 +48,12 @@ impl Sweep {
                 .map(|x| with(x, &|args| args.bound = Some(ms(x))))
                 .to_vec(),
             Self::Tokens => [0.0, 0.1, 0.2, 0.5, 1.0].map(|x| with(x, &|args| args.tokens = x)).to_vec(),
-            Self::Lag => [0.0, 10.0, 30.0, 100.0, 300.0, 1e3]
-                .map(|x| with(x, &|args| args.lag = Lag::Steady(ms(x))))
-                .to_vec(),
-            Self::Capacity => [100.0, 300.0, 1e3, 3e3, 10e3].map(|x| with(x, &|args| args.capacity = x as u64)).to_vec(),
+            Self::Lag => {
+                [0.0, 10.0, 30.0, 100.0, 300.0, 1e3].map(|x| with(x, &|args| args.lag = Lag::Steady(ms(x)))).to_vec()
+            }
+            Self::Capacity => {
+                [100.0, 300.0, 1e3, 3e3, 10e3].map(|x| with(x, &|args| args.capacity = x as u64)).to_vec()
+            }
             Self::Writes => [0.001, 0.01, 0.05, 0.2, 0.5].map(|x| with(x, &|args| args.writes = Some(x))).to_vec(),
             Self::Workloads => {
                 let lags = [Lag::Steady(ms(0.0)), Lag::Steady(ms(10.0)), Lag::Spikes, Lag::Steady(ms(1e3)), Lag::Pause];

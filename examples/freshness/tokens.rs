@@ -38,9 +38,7 @@ impl Tokens {
     /// The user's token; an error where nobody knows.
     pub(crate) async fn get(&self, user: u32) -> Result<Option<Token>, ()> {
         let text: Option<String> = match self {
-            Self::Redis(redis) => {
-                redis.ask(async |mut redis| redis.get(name(user)).await).await?
-            }
+            Self::Redis(redis) => redis.ask(async |mut redis| redis.get(name(user)).await).await?,
             Self::Memory(memory) => {
                 memory.travel().await?;
                 memory.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&user).cloned()
@@ -70,10 +68,7 @@ impl Redis {
         Ok(Self { client: redis::Client::open(url)?, open: tokio::sync::Mutex::default() })
     }
 
-    async fn ask<T>(
-        &self,
-        ask: impl AsyncFnOnce(MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, ()> {
+    async fn ask<T>(&self, ask: impl AsyncFnOnce(MultiplexedConnection) -> redis::RedisResult<T>) -> Result<T, ()> {
         let asked = async {
             let open = self.open.lock().await.clone();
             let connection = match open {

@@ -45,7 +45,11 @@ pub(crate) fn read(from: impl Read, instances: usize) -> Result<Plan, String> {
             "read" => Act::Read,
             "write" => Act::Write,
             "read-write" => Act::ReadThenWrite,
-            _ => return Err(problem(format!("{operation:?} is not an operation; there are read, write and read-write"))),
+            _ => {
+                return Err(problem(format!(
+                    "{operation:?} is not an operation; there are read, write and read-write"
+                )));
+            }
         };
         if key.is_empty() {
             return Err(problem("the key is missing".to_owned()));
@@ -99,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_trace_becomes_a_plan() {
-        let text = "time,session,operation,key\n0,alice,write,a\n0.5, bob ,read,b\n0.5,,read,a\n1.25,alice,read-write,a\n";
+        let text =
+            "time,session,operation,key\n0,alice,write,a\n0.5, bob ,read,b\n0.5,,read,a\n1.25,alice,read-write,a\n";
         let plan = parse(text).unwrap();
         assert_eq!((plan.sessions, plan.rows, plan.micros), (3, 2, 1_250_001));
         let seen: Vec<_> = plan.ops.iter().map(|op| (op.at, op.session, op.act, op.key, op.token)).collect();

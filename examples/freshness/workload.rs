@@ -84,7 +84,7 @@ pub(crate) struct Mix {
     pub(crate) zipf: f64,
     /// Reads prefer the newest rows.
     pub(crate) latest: bool,
-    /// How probably a session reads what it has written within [`OWN_READ_MICROS`].
+    /// How probably a session reads what it has written within [`OWN_READ_MICROS`], besides what the mix lets it read.
     pub(crate) own_reads: f64,
 }
 
@@ -94,7 +94,8 @@ pub(crate) const OWN_READ_MICROS: u64 = 2_000_000;
 impl Workload {
     /// Deletions of a cache's keys are writes here: what makes a service delete a key is that its row changed.
     pub(crate) fn mix(self) -> Mix {
-        let plain = |writes, zipf| Mix { writes, reading_first: 0.0, new_rows: 0.0, zipf, latest: false, own_reads: 0.0 };
+        let plain =
+            |writes, zipf| Mix { writes, reading_first: 0.0, new_rows: 0.0, zipf, latest: false, own_reads: 0.1 };
         match self {
             Self::YcsbA => plain(0.5, 0.99),
             Self::YcsbB => plain(0.05, 0.99),
@@ -186,15 +187,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const AMOUNT: Amount = Amount {
-        seed: 7,
-        rate: 2_000.0,
-        micros: 50_000_000,
-        sessions: 50,
-        rows: 1_000,
-        instances: 2,
-        tokens: 1.0,
-    };
+    const AMOUNT: Amount =
+        Amount { seed: 7, rate: 2_000.0, micros: 50_000_000, sessions: 50, rows: 1_000, instances: 2, tokens: 1.0 };
 
     fn share(plan: &Plan, of: impl Fn(&Op) -> bool) -> f64 {
         plan.ops.iter().filter(|op| of(op)).count() as f64 / plan.ops.len() as f64
@@ -205,7 +199,11 @@ mod tests {
         for workload in Workload::value_variants() {
             let mix = Mix { own_reads: 0.0, ..workload.mix() };
             let plan = Plan::of(&mix, &AMOUNT).unwrap();
-            assert!((plan.ops.len() as f64 / 100_000.0 - 1.0).abs() < 0.02, "{workload:?}: {} operations", plan.ops.len());
+            assert!(
+                (plan.ops.len() as f64 / 100_000.0 - 1.0).abs() < 0.02,
+                "{workload:?}: {} operations",
+                plan.ops.len()
+            );
             let writes = share(&plan, |op| op.act != Act::Read);
             assert!((writes - mix.writes).abs() < 0.01, "{workload:?}: {writes}");
         }
