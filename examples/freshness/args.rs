@@ -10,6 +10,7 @@ use crate::workload::{Amount, Mix, Plan, Workload};
 use clap::{Parser, ValueEnum};
 use highwater::Strategy;
 use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,7 +172,7 @@ impl Args {
         let Some(path) = &self.trace else { return Plan::of(&self.mix(), &self.amount()) };
         let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let file = File::open(path).map_err(|error| told(&error))?;
-        trace::read(file, self.instances).map_err(|error| told(&error))
+        trace::read(BufReader::new(file), self.instances).map_err(|error| told(&error))
     }
 
     fn mix(&self) -> Mix {
