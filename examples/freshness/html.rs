@@ -2,12 +2,14 @@
 
 use crate::contestant::Contestant;
 use crate::figures::{Cell, Slice};
-use crate::lag::{FIRST, SPIKE};
+use crate::lag::{FIRST, Lag, SPIKE};
 use crate::plot::{Frame, Series, bars, lines, look, plain, scatter};
-use crate::report::Report;
+use crate::report::{Report, shaded};
 use crate::stage::Result;
+use crate::sweep::OUTAGE;
 use clap::ValueEnum;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#111;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}figure{margin:1rem 0 2rem;break-inside:avoid}\
@@ -77,7 +79,7 @@ fn side_by_side(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     if report.lag == "spikes" {
         spike(page, cells)?;
     }
-    over_time(page, report, cells)
+    over_time(page, "Over time", &report.shaded, cells, &report.command)
 }
 
 fn frame(x: &str, y: &str, decades: bool) -> Frame {
@@ -204,9 +206,15 @@ fn spike(page: &mut String, cells: &[&Cell]) -> Result {
 type Measure = (&'static str, Box<dyn Fn(&Slice) -> f64>);
 
 /// Through whatever happened to lag and Redis.
-fn over_time(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
-    page.push_str("<h2>Over time</h2>");
-    let shown = ["highwater", "delete", "ttl-10s", "replica", "window", "routed"];
+fn over_time(
+    page: &mut String,
+    title: &str,
+    shaded: &[(Range<f64>, String)],
+    cells: &[&Cell],
+    command: &str,
+) -> Result {
+    write!(page, "<h2>{title}</h2>")?;
+    let shown = ["highwater", "delete", "ttl-10s", "replica", "window", "routed", "stored"];
     let cells: Vec<&&Cell> = cells.iter().filter(|cell| shown.contains(&cell.figures.strategy.as_str())).collect();
     let rate = |of: fn(&Slice) -> u64| move |slice: &Slice| percent(of(slice) as f64 / slice.reads.max(1) as f64);
     let plots: [Measure; 4] = [
@@ -218,8 +226,8 @@ fn over_time(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     for (what, of) in plots {
         let points = |cell: &Cell| cell.slices.iter().map(|slice| (slice.second, of(slice))).collect();
         let series: Vec<Series> = cells.iter().map(|cell| series(cell, points(cell))).collect();
-        let axes = Frame { shaded: report.shaded.clone(), ..frame("seconds", what, false) };
-        figure(page, &lines(&axes, &series)?, &format!("Over time: {what}."), &report.command)?;
+        let axes = Frame { shaded: shaded.to_vec(), ..frame("seconds", what, false) };
+        figure(page, &lines(&axes, &series)?, &format!("Over time: {what}."), command)?;
     }
     Ok(())
 }
@@ -275,6 +283,12 @@ fn sweeps(page: &mut String, report: &Report) -> Result {
         figure(page, &lines(&axes, &drawn)?, caption, &report.command_of(sweep))?;
     }
     causes(page, report)?;
+    let cells: Vec<&Cell> = report.of_sweep("outage").collect();
+    if !cells.is_empty() {
+        let shaded = shaded(Lag::Spikes, 24, Some(OUTAGE));
+        let title = "Through a lag spike and a Redis outage";
+        over_time(page, title, &shaded, &cells, &report.command_of("outage"))?;
+    }
     every_cell(page, report)
 }
 

@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::contestant::Contestant;
 use crate::figures::Cell;
 use crate::html;
+use crate::lag::Lag;
 use crate::stage::Result;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -57,7 +58,7 @@ impl Report {
             lag: args.lag.to_string(),
             complete: false,
             cells: Vec::new(),
-            shaded: shaded(args),
+            shaded: shaded(args.lag, args.seconds(), args.redis_outage),
             rest: rest(&command),
             command,
             out: args.out.clone(),
@@ -158,11 +159,14 @@ impl Report {
 }
 
 /// What happens while a run goes on.
-fn shaded(args: &Args) -> Vec<(Range<f64>, String)> {
+pub(crate) fn shaded(lag: Lag, length: u64, outage: Option<(u64, u64)>) -> Vec<(Range<f64>, String)> {
     let seconds = |(from, to): (u64, u64)| from as f64 / 1e6..to as f64 / 1e6;
-    let outage = args.redis_outage.map(|outage| (seconds(outage), "Redis is away".to_owned()));
-    let micros = args.seconds() * 1_000_000;
-    args.lag.troubles(micros).into_iter().map(|(span, what)| (seconds(span), what.to_owned())).chain(outage).collect()
+    let outage = outage.map(|outage| (seconds(outage), "Redis is away".to_owned()));
+    lag.troubles(length * 1_000_000)
+        .into_iter()
+        .map(|(span, what)| (seconds(span), what.to_owned()))
+        .chain(outage)
+        .collect()
 }
 
 /// The arguments without those that a command for one sweep brings along.

@@ -20,6 +20,8 @@ pub(crate) enum Sweep {
     Capacity,
     /// the share of writes
     Writes,
+    /// nothing but time: spikes of lag, and Redis away from 12 s to 18 s
+    Outage,
     /// every workload with every lag profile, for highwater alone
     Workloads,
 }
@@ -30,6 +32,9 @@ pub(crate) struct Point {
     pub(crate) x: f64,
     pub(crate) args: Args,
 }
+
+/// From when to when Redis is away, in microseconds.
+pub(crate) const OUTAGE: (u64, u64) = (12_000_000, 18_000_000);
 
 impl Sweep {
     pub(crate) fn name(self) -> String {
@@ -55,6 +60,12 @@ impl Sweep {
                 [100.0, 300.0, 1e3, 3e3, 10e3].map(|x| with(x, &|args| args.capacity = x as u64)).to_vec()
             }
             Self::Writes => [0.001, 0.01, 0.05, 0.2, 0.5].map(|x| with(x, &|args| args.writes = Some(x))).to_vec(),
+            Self::Outage => {
+                let change = |args: &mut Args| {
+                    (args.lag, args.redis_outage, args.seconds) = (Lag::Spikes, Some(OUTAGE), Some(24));
+                };
+                vec![with(0.0, &change)]
+            }
             Self::Workloads => {
                 let lags = [Lag::Steady(ms(0.0)), Lag::Steady(ms(10.0)), Lag::Spikes, Lag::Steady(ms(1e3)), Lag::Pause];
                 let workloads = Workload::value_variants();
@@ -68,10 +79,11 @@ impl Sweep {
     }
 
     pub(crate) fn contestants(self) -> &'static [Contestant] {
-        use Contestant::{Delete, Highwater, Monotonic, Oracle, Ttl10, Ttl60};
+        use Contestant::{Delete, Highwater, Monotonic, Oracle, Replica, Stored, Ttl10, Ttl60};
         match self {
             Self::Bound => &[Highwater, Ttl60, Delete, Oracle],
             Self::Tokens | Self::Lag | Self::Capacity | Self::Writes => &[Highwater, Monotonic, Ttl10, Delete, Oracle],
+            Self::Outage => &[Highwater, Delete, Ttl10, Replica, Stored],
             Self::Workloads => &[Highwater],
         }
     }
