@@ -11,6 +11,7 @@ use crate::stats::StoreCounters;
 use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::tier::SharedTier;
+use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
 use crate::{Error, Highwater, History, Lsn, Settings};
 use futures_util::future::BoxFuture;
@@ -122,6 +123,7 @@ impl<S: Source> StoreBuilder<S> {
             let text = "a shared tier needs a ledger: without it nobody would hear what was retracted in it";
             return Err(Error::configuration(text));
         }
+        let hash_keys = if world.is_some() { HashKeys::fixed() } else { HashKeys::random() };
         let world = world.map_or_else(World::real, Ok)?;
         let history = {
             let until = Instant::now() + START_TIME_MAX;
@@ -146,7 +148,7 @@ impl<S: Source> StoreBuilder<S> {
             Some(parts) => (Some(parts.announcer), Some(parts.bus), Some(parts.listen)),
             None => (None, None, None),
         };
-        let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random()));
+        let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random(), hash_keys));
         store.run();
         if let Some(listen) = listen {
             store.run_forever(listen);

@@ -130,6 +130,7 @@ mod settings;
 pub mod source;
 mod stats;
 mod store;
+mod strategy;
 mod tasks;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -159,6 +160,7 @@ pub use session::Session;
 pub use settings::Settings;
 pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
 pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
+pub use strategy::Strategy;
 pub use token::Token;
 pub use write::{Receipt, Tx, Unknown, WriteError};
 

@@ -3,15 +3,18 @@
 use crate::entry::{Origin, Stamp};
 use crate::history::{Branch, History, Standing};
 use crate::rules::{Rule, holds};
+use crate::source::NodeId;
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// One client's token inside the process; it only rises.
 ///
@@ -29,6 +32,7 @@ struct Inner {
     arrived: Notify,
     /// How often it was raised by what the client did, and not out of care.
     deeds: AtomicUsize,
+    habits: Habits,
 }
 
 /// Something on its way that may raise the session; it has arrived when this is dropped.
@@ -40,6 +44,15 @@ impl Drop for Arriving {
         self.0.0.arriving.fetch_sub(1, Ordering::Release);
         self.0.0.arrived.notify_waiters();
     }
+}
+
+/// What only strategies look at that do not go by position.
+#[derive(Default)]
+struct Habits {
+    /// When it wrote last, in this process.
+    wrote: Mutex<Option<Instant>>,
+    /// The replica that it sticks to, and one; 0 for none yet.
+    replica: AtomicUsize,
 }
 
 /// Immutable, replaced as a whole, so that a read never mixes two moments.
@@ -177,11 +190,30 @@ impl Session {
     }
 
     pub(crate) fn raise(&self, history: &History, position: Position) {
+        *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.update(|state| {
             state.token.raise(history, position);
             state.token.fold(history);
         });
         self.count_deed();
+    }
+
+    /// Whether it wrote less than this long ago.
+    pub(crate) fn wrote_within(&self, window: Duration) -> bool {
+        let wrote = *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.is_some_and(|wrote| wrote.elapsed() < window)
+    }
+
+    /// The replica that it sticks to, if that `serves`; otherwise the `next`, to which it sticks from now on.
+    pub(crate) fn stick(
+        &self,
+        serves: impl Fn(NodeId) -> bool,
+        next: impl FnOnce() -> Option<NodeId>,
+    ) -> Option<NodeId> {
+        let own = self.0.habits.replica.load(Ordering::Relaxed).checked_sub(1).filter(|own| serves(*own));
+        let node = own.or_else(next)?;
+        self.0.habits.replica.store(node + 1, Ordering::Relaxed);
+        Some(node)
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.
