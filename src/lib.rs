@@ -55,6 +55,7 @@
 //! - [Tokens](_docs::tokens) has how a session's token reaches the next instance, service or job: [`wire`] writes it
 //!   down and takes it in, and the feature `http` does it for a web service. [`devices`] keeps what a user's devices hold
 //!   together.
+//! - How a service did it before is a [`Strategy`], to compare and to switch over by one line.
 //! - [Migrating](_docs::migrating) is for those who come from time windows, sticky sessions or positions in Redis.
 //! - [Architecture](_docs::architecture) has the map of the code.
 //!

@@ -79,6 +79,7 @@ fn side_by_side(page: &mut String, report: &Report, cells: &[&Cell]) -> Result {
     if report.lag == "spikes" {
         spike(page, cells)?;
     }
+    latencies(page, cells)?;
     over_time(page, "Over time", &report.shaded, cells, &report.command)
 }
 
@@ -120,7 +121,7 @@ fn table(page: &mut String, cells: &[&Cell]) -> Result {
     page.push_str("</tbody></table>");
     let away = Contestant::value_variants().iter().filter(|it| !it.is_available()).map(|it| it.name());
     write!(page, "<p class=\"note\">Not available in this version: {}.</p>", away.collect::<Vec<_>>().join(", "))?;
-    latencies(page, cells)
+    Ok(())
 }
 
 /// Latency from when an operation was due, by the rung that answered: median, 99th and 99.9th percentile.
@@ -179,26 +180,26 @@ fn spike(page: &mut String, cells: &[&Cell]) -> Result {
     page.push_str(
         "<h2>What happens to your five replicas during a 2-second lag spike?</h2><p>All five fall two seconds behind for \
          three seconds. None of them has what was written in the last two seconds, and each strategy does what it does:</p>\
-         <table><thead><tr><th>strategy<th>hits before %<th>during %<th>replica reads before %<th>during %\
-         <th>primary reads before %<th>during %<th>own writes missed before<th>during<th>read p99 before ms<th>during\
+         <table><thead><tr><th>strategy<th>hits else %<th>during %<th>replica reads else %<th>during %\
+         <th>primary reads else %<th>during %<th>own writes missed else<th>during<th>read p99 else ms<th>during\
          </tr></thead><tbody>",
     );
     for cell in cells.iter().filter(|cell| cell.figures.strategy != "oracle") {
-        // The caches are filled by then, and the first spike has not begun.
-        let before: Vec<&Slice> = cell.slices.iter().filter(|it| !in_spike(it) && it.second >= 1.5).collect();
+        // The caches are filled by then.
+        let other: Vec<&Slice> = cell.slices.iter().filter(|it| !in_spike(it) && it.second >= 1.5).collect();
         let during: Vec<&Slice> = cell.slices.iter().filter(|it| in_spike(it)).collect();
         let sum = |slices: &[&Slice], of: fn(&Slice) -> u64| slices.iter().map(|it| of(it)).sum::<u64>();
         let share = |slices: &[&Slice], of| percent(sum(slices, of) as f64 / sum(slices, |it| it.reads).max(1) as f64);
         let worst = |slices: &[&Slice]| slices.iter().map(|it| it.latency_p99_ms).fold(0.0, f64::max);
         write!(page, "<tr><td>{}", escaped(&cell.figures.strategy))?;
         for of in [|it: &Slice| it.hits, |it: &Slice| it.replica, |it: &Slice| it.primary] {
-            write!(page, "<td>{:.1}<td>{:.1}", share(&before, of), share(&during, of))?;
+            write!(page, "<td>{:.1}<td>{:.1}", share(&other, of), share(&during, of))?;
         }
         let missed = |slices: &[&Slice]| sum(slices, |it| it.own_write_violations);
-        write!(page, "<td>{}<td>{}", missed(&before), missed(&during))?;
-        write!(page, "<td>{:.0}<td>{:.0}</tr>", worst(&before), worst(&during))?;
+        write!(page, "<td>{}<td>{}", missed(&other), missed(&during))?;
+        write!(page, "<td>{:.0}<td>{:.0}</tr>", worst(&other), worst(&during))?;
     }
-    page.push_str("</tbody></table><p class=\"note\">Before is all the time outside of spikes.</p>");
+    page.push_str("</tbody></table>");
     Ok(())
 }
 

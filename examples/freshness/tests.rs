@@ -23,7 +23,7 @@ fn run(arguments: &str) -> Report {
 #[test]
 fn a_seed_gives_the_same_report_again() {
     let json = |arguments: &str| serde_json::to_string(&run(arguments)).unwrap();
-    let arguments = "--seconds 6 --rate 500 --capacity 100 --strategies highwater,delete,stored,oracle --seed";
+    let arguments = "--seconds 6 --rate 500 --capacity 100 --strategies highwater,ttl-1s,delete,stored,oracle --seed";
     assert_eq!(json(&format!("{arguments} 7")), json(&format!("{arguments} 7")));
     assert_ne!(json(&format!("{arguments} 7")), json(&format!("{arguments} 8")));
 }

@@ -62,7 +62,10 @@ where
         weigher: Option<Arc<Weigher<K, V>>>,
         hash_keys: HashKeys,
     ) -> Self {
-        let mut kept = Moka::builder().max_capacity(capacity).time_to_live(life_max);
+        let mut kept = Moka::builder().max_capacity(capacity);
+        if hash_keys.are_random() {
+            kept = kept.time_to_live(life_max);
+        }
         if let Some(weigher) = weigher {
             kept = kept.weigher(move |key, kept: &Kept<V>| weigher(key, kept.entry.value.as_deref()));
         }

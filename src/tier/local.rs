@@ -28,6 +28,11 @@ impl HashKeys {
     pub(crate) fn fixed() -> Self {
         Self(None)
     }
+
+    /// Whether time is real too: moka's always is, so in a simulation it must expire nothing.
+    pub(crate) fn are_random(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl BuildHasher for HashKeys {
@@ -53,8 +58,10 @@ where
         weigher: Option<Arc<Weigher<K, V>>>,
         hash_keys: HashKeys,
     ) -> Self {
-        let mut builder: CacheBuilder<K, Entry<V>, Cache<K, Entry<V>>> =
-            Cache::builder().max_capacity(capacity).time_to_live(life_max);
+        let mut builder: CacheBuilder<K, Entry<V>, Cache<K, Entry<V>>> = Cache::builder().max_capacity(capacity);
+        if hash_keys.are_random() {
+            builder = builder.time_to_live(life_max);
+        }
         if let Some(idle) = idle {
             builder = builder.time_to_idle(idle);
         }
