@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn what_a_set_back_primary_lost_is_told_however_far_its_log_has_grown_since() {
         let mut token = Token::at(&first(), position(1, 500));
-        let set_back = first().set_back(Lsn::new(300));
+        let set_back = first().set_back(Lsn::new(300), 0);
         assert_eq!(token.demand(&set_back).standing, Standing::Lost);
         token.raise(&set_back, position(1, 900));
         assert_eq!(token.demand(&set_back).standing, Standing::Lost, "a newer write does not cover it");
@@ -339,7 +339,7 @@ mod tests {
         // The same where the history was set back besides, which it must not be told a second time.
         let mut token = Token::at(&first(), position(1, 500));
         raise(&mut token, CLUSTER, position(2, 100));
-        let set_back = unproven.set_back(Lsn::new(300));
+        let set_back = unproven.set_back(Lsn::new(300), 0);
         token.keep_surviving(&set_back);
         assert!(matches!(token.demand(&set_back).standing, Standing::Floor(_)));
         assert!(token.demand(&set_back).floor >= Lsn::new(300));
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn what_a_set_back_primary_lost_is_told_after_the_next_failover_too() {
         let (token, kept) = (Token::at(&first(), position(1, 500)), Token::at(&first(), position(1, 300)));
-        let set_back = first().set_back(Lsn::new(300));
+        let set_back = first().set_back(Lsn::new(300), 0);
         let switch = Switch { from: Timeline(1), at: Lsn::new(900) };
         let promoted = History::new(CLUSTER, Timeline(2), vec![switch]).after(&set_back);
         assert_eq!(token.demand(&promoted).standing, Standing::Lost);

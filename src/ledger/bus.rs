@@ -123,7 +123,7 @@ struct Owner<S>(Arc<Bus<S>>);
 
 impl<S: Source> Hear for Owner<S> {
     fn generation(&mut self) -> u64 {
-        self.0.fleet.epochs.current().history.generation()
+        self.0.fleet.epochs.current().history.marked_generation()
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -153,7 +153,7 @@ impl<S: Source> Hear for Owner<S> {
                 if fleet.epochs.adopt_generation(generation) {
                     fleet.counters.replaced.add_one();
                     fleet.forget_samples();
-                    trace::history_replaced_elsewhere(generation);
+                    trace::history_replaced_elsewhere(fleet.epochs.current().history.generation());
                 }
             }
             Heard::Unreadable(problem) => {

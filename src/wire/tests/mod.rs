@@ -362,7 +362,7 @@ proptest! {
 /// What a session does with a token from anywhere must not go wrong either.
 pub(super) fn judge_everywhere(token: &Token) {
     let switches = vec![crate::Switch { from: Timeline(1), at: Lsn::new(1000) }];
-    let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500));
+    let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = crate::Session::from_token(token.clone());
     std::hint::black_box(session.floor(&history));
     session.keep_surviving(&history);
