@@ -11,6 +11,7 @@ use crate::stats::StoreCounters;
 use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::tier::SharedTier;
+use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
 use crate::write::retract_abandoned;
 use crate::{Error, Highwater, History, Lsn, Settings};
@@ -132,6 +133,7 @@ impl<S: Source> StoreBuilder<S> {
             let text = "a shared tier needs a ledger: without it nobody would hear what was retracted in it";
             return Err(Error::configuration(text));
         }
+        let hash_keys = if world.is_some() { HashKeys::fixed() } else { HashKeys::random() };
         let world = world.map_or_else(World::real, Ok)?;
         let history = {
             let until = Instant::now() + START_TIME_MAX;
@@ -156,7 +158,7 @@ impl<S: Source> StoreBuilder<S> {
             Some(parts) => (Some(parts.announcer), Some(parts.bus), Some((parts.listen, parts.abandoned))),
             None => (None, None, None),
         };
-        let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random()));
+        let store = Arc::new(Store::new(fleet, shared, announcer, bus, tasks, chance.random(), hash_keys));
         store.run();
         if let Some((listen, abandoned)) = tasks_of_bus {
             store.run_forever(listen);

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 /// The most bytes that the canonical form of one key, or the name of a cache or group, may have.
 pub const KEY_BYTES_MAX: usize = 1024;
 
-/// Sixteen bytes that stand for a key of a cache, or for a group, on every instance.
+/// Sixteen bytes that stand for a key of a cache, for a group, or for a user of the application, on every instance.
 ///
 /// Made from canonical bytes, never from [`Hash`](std::hash::Hash), whose output differs between builds. A collision
 /// costs a miss and nothing else: the full key lies inside each stored entry and is compared.
@@ -45,6 +45,13 @@ impl Digest {
     #[must_use]
     pub fn of_cache(name: &str) -> Self {
         Self::of(b'c', name.as_bytes())
+    }
+
+    /// The digest of a user of the application, from its canonical bytes. Two users of one digest share what their devices hold,
+    /// which costs both hits and nothing else.
+    #[must_use]
+    pub fn of_user(canonical: &[u8]) -> Self {
+        Self::of(b'u', canonical)
     }
 
     fn of(domain: u8, bytes: &[u8]) -> Self {
@@ -117,6 +124,7 @@ mod tests {
     fn domains_do_not_meet() {
         assert_ne!(Digest::of_group("users"), Digest::of_cache("users"));
         assert_ne!(Digest::of_key(b"users"), Digest::of_cache("users"));
+        assert_ne!(Digest::of_user(b"users"), Digest::of_key(b"users"));
     }
 
     #[test]

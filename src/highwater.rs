@@ -125,14 +125,27 @@ impl<S: Source> Highwater<S> {
     /// far it is, `session` is answered by the primary alone, and from then on it holds that position. For a client that
     /// may have written a moment ago and cannot show it. Where the primary does not answer, the session stays with it.
     pub fn be_careful(&self, session: &Session) {
+        let careful = self.careful(session, |_| {});
+        self.0.spawn(async move { drop(careful.await) });
+    }
+
+    /// The same, as the rest that the caller has to drive, which ends with the position as a token; `told` is given it before
+    /// the session is raised.
+    pub(crate) fn careful<F: FnOnce(&Token) + Send + 'static>(
+        &self,
+        session: &Session,
+        told: F,
+    ) -> impl Future<Output = Option<Token>> + Send + use<S, F> + 'static {
         session.begin_unresolved(self.0.history().system_identifier());
         let (store, session) = (Arc::clone(&self.0), session.clone());
-        self.0.spawn(async move {
+        async move {
             let deadline = Instant::now() + store.fleet.settings.load_time_max;
-            if let Ok((history, position)) = store.fleet.primary_place(deadline).await {
-                session.end_unresolved(&history, position);
-            }
-        });
+            let (history, position) = store.fleet.primary_place(deadline).await.ok()?;
+            let token = Token::at(&history, position);
+            told(&token);
+            session.end_care(&history, position);
+            Some(token)
+        }
     }
 
     /// How far the nearest replica says it is behind, where none is believed to have reached `token` and one may yet.

@@ -24,6 +24,7 @@ pub struct History {
     system_identifier: u64,
     timeline: Timeline,
     switches: Vec<Switch>,
+    /// How often it was replaced, and below that a mark of who noticed ([`set_back`](Self::set_back)).
     generation: u64,
     /// Where the primary was set back to, as far as this instance saw it happen.
     cuts: Vec<Cut>,
@@ -77,6 +78,9 @@ impl Branch {
     }
 }
 
+/// Where the count begins in a generation; its mark is below.
+const COUNT_SHIFT: u32 = 32;
+
 /// How many cuts are remembered. Further back, nothing is claimed to be lost that may not be.
 const CUTS_MAX: usize = 16;
 
@@ -104,7 +108,7 @@ impl History {
         Self { system_identifier, timeline, switches, generation: 0, cuts: Vec::new() }
     }
 
-    /// The same history after it was replaced without a new timeline, for the `generation`th time, as somebody else saw.
+    /// The same history after it was replaced without a new timeline, as somebody else saw and numbered it.
     #[must_use]
     pub(crate) fn with_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
@@ -118,11 +122,13 @@ impl History {
         self
     }
 
-    /// The history that began when the primary was found set back, with its log ending at `at`.
+    /// The history that began when the primary was found set back, with its log ending at `at`. `mark` is another one for
+    /// each instance and each time: who hears of it from others before seeing it counts it twice, so two instances may be at
+    /// one number and mean two logs, and entries of one must not answer in the other.
     #[must_use]
-    pub(crate) fn set_back(mut self, at: Lsn) -> Self {
-        self.generation += 1;
-        self.cuts.push(Cut { timeline: self.timeline, generation: self.generation, at });
+    pub(crate) fn set_back(mut self, at: Lsn, mark: u32) -> Self {
+        self.generation = (self.generation() + 1) << COUNT_SHIFT | u64::from(mark);
+        self.cuts.push(Cut { timeline: self.timeline, generation: self.generation(), at });
         if self.cuts.len() > CUTS_MAX {
             self.cuts.remove(0);
         }
@@ -144,6 +150,11 @@ impl History {
     /// How often this history was replaced without a new timeline.
     #[must_use]
     pub fn generation(&self) -> u64 {
+        self.generation >> COUNT_SHIFT
+    }
+
+    /// The same with its mark, as instances tell each other: the higher one holds.
+    pub(crate) fn marked_generation(&self) -> u64 {
         self.generation
     }
 
@@ -183,7 +194,7 @@ impl History {
 
     /// Which log of its number this history has as this timeline.
     pub(crate) fn branch(&self, timeline: Timeline) -> Branch {
-        Branch::new(self.generation, self.began(timeline))
+        Branch::new(self.generation(), self.began(timeline))
     }
 
     /// Where this timeline, the present one or an ancestor, began.
@@ -253,7 +264,7 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cluster {} timeline {}", self.system_identifier, self.timeline)?;
-        if self.generation > 0 { write!(f, " generation {}", self.generation) } else { Ok(()) }
+        if self.generation > 0 { write!(f, " generation {}", self.generation()) } else { Ok(()) }
     }
 }
 

@@ -53,7 +53,9 @@
 //! - [Consistency](_docs::consistency) has the promise, the rules, their proofs, and what is **not** promised: above
 //!   all, writers that do not use this library are not seen by retraction.
 //! - [Tokens](_docs::tokens) has how a session's token reaches the next instance, service or job: [`wire`] writes it
-//!   down and takes it in, and the feature `http` does it for a web service.
+//!   down and takes it in, and the feature `http` does it for a web service. [`devices`] keeps what a user's devices hold
+//!   together.
+//! - How a service did it before is a [`Strategy`], to compare and to switch over by one line.
 //! - [Migrating](_docs::migrating) is for those who come from time windows, sticky sessions or positions in Redis.
 //! - [Architecture](_docs::architecture) has the map of the code.
 //!
@@ -77,6 +79,8 @@
 //! | flight | one load that several readers wait for |
 //! | pinned | of a token's part: to be covered by the tag alone |
 //! | gap | a message of the ledger that is missing |
+//! | visit | one request of a user, whose other devices it must not be served below |
+//! | era | a time in which the device store has lost nothing |
 //!
 //! # Features
 //!
@@ -94,6 +98,7 @@ mod bytes;
 mod cache;
 mod clock;
 mod connect;
+pub mod devices;
 mod digest;
 mod entry;
 mod epoch;
@@ -127,6 +132,7 @@ mod settings;
 pub mod source;
 mod stats;
 mod store;
+mod strategy;
 mod tasks;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -156,6 +162,7 @@ pub use session::Session;
 pub use settings::Settings;
 pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
 pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
+pub use strategy::Strategy;
 pub use token::Token;
 pub use write::{Receipt, Tx, Unknown, WriteError};
 

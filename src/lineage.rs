@@ -10,6 +10,9 @@ use std::fmt;
 pub struct Lineage(u64);
 
 impl Lineage {
+    /// The highest number.
+    pub(crate) const MAX: u64 = (1 << 48) - 1;
+
     pub(crate) const fn from_number(number: u64) -> Self {
         Self(number)
     }

@@ -1,6 +1,6 @@
 //! The names that a write changes.
 
-use crate::cache::{Cache, Name};
+use crate::cache::Cache;
 use crate::digest::{Digest, KEY_BYTES_MAX};
 use crate::repository::Repository;
 use crate::source::Source;
@@ -29,8 +29,8 @@ impl Retraction {
 
     /// Retracts one key of a cache.
     pub fn key<R: Repository<S::Conn>, S: Source>(&mut self, cache: &Cache<R, S>, key: &R::Key) -> &mut Self {
-        match Name::of(cache.name(), key) {
-            Ok(name) => self.keys.push(name.digest),
+        match cache.names_of(key) {
+            Ok(names) => self.keys.extend(names),
             Err(error) => self.refuse(error),
         }
         self.check_size()

@@ -4,12 +4,18 @@ use crate::entry::{Origin, Stamp};
 use crate::history::{Branch, History, Standing};
 use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
+use crate::source::NodeId;
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// One client's token inside the process; it only rises.
 ///
@@ -22,6 +28,32 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     monotonic: bool,
     state: ArcSwap<State>,
+    /// How much is still on its way that may raise it.
+    arriving: AtomicUsize,
+    arrived: Notify,
+    /// How often it was raised by what the client did, and not out of care.
+    deeds: AtomicUsize,
+    habits: Habits,
+}
+
+/// Something on its way that may raise the session; it has arrived when this is dropped.
+pub(crate) struct Arriving(Session);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        // After whatever it raised, which reads see that see this.
+        self.0.0.arriving.fetch_sub(1, Ordering::Release);
+        self.0.0.arrived.notify_waiters();
+    }
+}
+
+/// What only strategies look at that do not go by position.
+#[derive(Default)]
+struct Habits {
+    /// When it wrote last, in this process.
+    wrote: Mutex<Option<Instant>>,
+    /// The replica that it sticks to, and one; 0 for none yet.
+    replica: AtomicUsize,
 }
 
 /// Immutable, replaced as a whole, so that a read never mixes two moments.
@@ -87,7 +119,7 @@ impl Session {
     /// not looked at for a while.
     #[must_use]
     pub fn monotonic() -> Self {
-        Self(Arc::new(Inner { monotonic: true, state: ArcSwap::default() }))
+        Self(Arc::new(Inner { monotonic: true, ..Inner::default() }))
     }
 
     /// A session that continues from a token, as another process handed it over.
@@ -112,15 +144,79 @@ impl Session {
 
     /// Raises the session to cover `token`.
     pub fn observe(&self, token: &Token) {
+        self.cover(token);
+        self.count_deed();
+    }
+
+    /// The same where the token is no news of what the client did.
+    pub(crate) fn cover(&self, token: &Token) {
         self.update(|state| state.token.merge(token));
+    }
+
+    fn count_deed(&self) {
+        self.0.deeds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was raised by what the client did.
+    pub(crate) fn deeds(&self) -> usize {
+        self.0.deeds.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the session covers what was on its way when it was made: what the user's other devices hold
+    /// ([`Devices`](crate::devices::Devices)). Reads wait for that by themselves; call this before the token goes elsewhere, as
+    /// with a call to another service. Bounded by the store's time-out.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await.
+    pub async fn gathered(&self) {
+        loop {
+            let mut arrived = pin!(self.0.arrived.notified());
+            arrived.as_mut().enable();
+            if !self.is_gathering() {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    /// Whether something is on its way that may raise the session.
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.0.arriving.load(Ordering::Acquire) > 0
+    }
+
+    /// Lets reads wait until what this returns is dropped.
+    pub(crate) fn arriving(&self) -> Arriving {
+        self.0.arriving.fetch_add(1, Ordering::Relaxed);
+        Arriving(self.clone())
     }
 
     /// `lineage` is the log that holds the retraction of what was written, where one does.
     pub(crate) fn raise(&self, history: &History, position: Position, lineage: Option<Lineage>) {
+        *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.update(|state| {
             state.token.raise(history, position, lineage);
             state.token.fold(history);
         });
+        self.count_deed();
+    }
+
+    /// Whether it wrote less than this long ago.
+    pub(crate) fn wrote_within(&self, window: Duration) -> bool {
+        let wrote = *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.is_some_and(|wrote| wrote.elapsed() < window)
+    }
+
+    /// The replica that it sticks to, if that `serves`; otherwise the `next`, to which it sticks from now on.
+    pub(crate) fn stick(
+        &self,
+        serves: impl Fn(NodeId) -> bool,
+        next: impl FnOnce() -> Option<NodeId>,
+    ) -> Option<NodeId> {
+        let own = self.0.habits.replica.load(Ordering::Relaxed).checked_sub(1).filter(|own| serves(*own));
+        let node = own.or_else(next)?;
+        self.0.habits.replica.store(node + 1, Ordering::Relaxed);
+        Some(node)
     }
 
     /// Remembers what a monotonic session was shown; nothing for others.
@@ -153,6 +249,12 @@ impl Session {
 
     /// One such transaction is over, and `position` was read after that: the session may go on above it.
     pub(crate) fn end_unresolved(&self, history: &History, position: Position) {
+        self.end_care(history, position);
+        self.count_deed();
+    }
+
+    /// The same where it was only possible that there is one.
+    pub(crate) fn end_care(&self, history: &History, position: Position) {
         let cluster = history.system_identifier();
         self.update(|state| {
             if holds(Rule::ResolvedRaises) {
@@ -227,7 +329,7 @@ impl Session {
 
     #[cfg(feature = "internals")]
     pub(crate) fn resume(monotonic: bool, state: State) -> Self {
-        Self(Arc::new(Inner { monotonic, state: ArcSwap::from_pointee(state) }))
+        Self(Arc::new(Inner { monotonic, state: ArcSwap::from_pointee(state), ..Inner::default() }))
     }
 
     #[cfg(feature = "internals")]

@@ -8,6 +8,7 @@ use crate::source::Source;
 use crate::stats::{StoreCounters, StoreStats};
 use crate::tasks::Tasks;
 use crate::tier::TierError;
+use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
 use crate::trace;
 use crate::{BusState, Error, History};
@@ -34,6 +35,7 @@ pub(crate) struct Store<S> {
     /// The longest life that any cache gives: how long a retraction must be remembered for.
     life_max_ms: AtomicU64,
     chance: Mutex<StdRng>,
+    pub(crate) hash_keys: HashKeys,
 }
 
 /// Numbers the fills of the process and not of one store: a session may be used with several, and knows what it saw by
@@ -54,6 +56,7 @@ impl<S: Source> Store<S> {
         bus: Option<Arc<Bus<S>>>,
         tasks: Tasks,
         seed: u64,
+        hash_keys: HashKeys,
     ) -> Self {
         Self {
             epochs: Arc::clone(&fleet.epochs),
@@ -67,6 +70,7 @@ impl<S: Source> Store<S> {
             loading: AtomicUsize::new(0),
             life_max_ms: AtomicU64::new(0),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
+            hash_keys,
         }
     }
 

@@ -77,6 +77,12 @@ events! {
     debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
     /// A token that came in is not used. Its text is not told.
     debug token_unusable(why: &dyn Display => display(why)) "a token cannot be used";
+    /// The device store is another one than before: it was restarted, failed over, wiped, or had to evict.
+    warn devices_may_have_lost() "the device store may have lost data";
+    /// The device store did not answer a visit, which was treated as of one who wrote a moment ago.
+    debug devices_away(error: &dyn Display => display(error)) "the device store is away";
+    /// The device store did not take what a session holds; it is told again.
+    debug devices_deferred(error: &dyn Display => display(error)) "a device's write is deferred";
     /// A connection to PostgreSQL broke, or the server ended it; told is the SQLSTATE, where there was one.
     debug connection_ended(code: &str => code) "a database connection ended";
     /// Markers that a retraction could not leave in the shared tier: what is refused there costs a miss later.

@@ -1,5 +1,6 @@
 //! How a cache is made.
 
+use super::older::Older;
 use super::{Cache, Lives, Shelf};
 use crate::digest::{Digest, KEY_BYTES_MAX};
 use crate::flight::Flights;
@@ -10,7 +11,7 @@ use crate::tier::codec::{Bincode, Codec};
 use crate::tier::envelope::Limits;
 use crate::tier::local::{LocalTier, Weigher};
 use crate::tier::pack::{Packer, Packing};
-use crate::{Error, Postgres};
+use crate::{Error, Postgres, Strategy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -29,6 +30,7 @@ pub struct CacheBuilder<R: Repository<S::Conn>, S: Source = Postgres> {
     absent_time_to_live: Option<Duration>,
     time_to_idle: Option<Duration>,
     schema: u32,
+    strategy: Strategy,
     packing: Option<MakePacker<R::Value>>,
 }
 
@@ -53,6 +55,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
             absent_time_to_live: None,
             time_to_idle: None,
             schema: 0,
+            strategy: Strategy::Position,
             packing: None,
         }
     }
@@ -114,6 +117,12 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         self
     }
 
+    /// How the cache answers: by position, or as it was done before. Defaults to [`Strategy::Position`].
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -121,7 +130,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
     /// A configuration error that names the setting: an empty or overlong name, a capacity or life of zero, a life over
     /// 30 days, or a cache that shares in a store without a shared tier.
     pub fn build(self) -> Result<Cache<R, S>, Error> {
-        let Self { name, repository, store, capacity, weigher, time_to_live, .. } = self;
+        let Self { name, repository, store, capacity, weigher, time_to_live, strategy, .. } = self;
         let refuse = |problem: String| Err(Error::configuration(format!("cache {name:?}: {problem}")));
         if name.is_empty() || name.len() > KEY_BYTES_MAX {
             return refuse(format!("a name has 1 to {KEY_BYTES_MAX} bytes"));
@@ -148,8 +157,12 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         let lives = Lives { present: time_to_live, absent };
         store.remember_life(lives.longest());
         let group = store.epochs.slots().group(&Digest::of_cache(&name));
+        let hash_keys = store.hash_keys.clone();
+        let older = |weigher| Older::new(strategy, &name, capacity, lives.longest(), weigher, hash_keys.clone());
+        let older = (!strategy.is_ours()).then(|| Box::new(older(weigher.clone())));
         Ok(Cache(Arc::new(Shelf {
-            local: LocalTier::new(capacity, lives.longest(), self.time_to_idle, weigher),
+            local: LocalTier::new(capacity, lives.longest(), self.time_to_idle, weigher, hash_keys),
+            older,
             flights: Flights::new(),
             packer: self.packing.map(|packing| packing(self.schema)),
             lives,

@@ -43,7 +43,7 @@ impl<V, E> Clone for Landing<V, E> {
 type CacheFlight<R, C> = Flight<Landing<<R as Repository<C>>::Value, <R as Repository<C>>::Error>>;
 
 /// Loads one key.
-struct One<'a, R, K>(&'a R, &'a K);
+pub(super) struct One<'a, R, K>(pub(super) &'a R, pub(super) &'a K);
 
 impl<C: Sync, R: Repository<C>> Work<C> for One<'_, R, R::Key> {
     type Value = Option<R::Value>;
@@ -67,9 +67,9 @@ impl<C: Sync, R: Repository<C>> Work<C> for Many<'_, R, R::Key> {
 }
 
 /// An entry as it was filled, with what the shared tier has to be told of it.
-struct Filled<V> {
-    entry: Entry<V>,
-    groups: Vec<Digest>,
+pub(super) struct Filled<V> {
+    pub(super) entry: Entry<V>,
+    pub(super) groups: Vec<Digest>,
 }
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
@@ -90,7 +90,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             });
             let next = self.flights.end(&lane);
             if let Some(offer) = offer {
-                self.store.spawn(Arc::clone(&self).offer(vec![offer]));
+                let shelf = Arc::clone(&self);
+                self.store.spawn(async move { shelf.offer(vec![offer]).await });
             }
             match next {
                 Some(next) => flight = next,
@@ -171,7 +172,14 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// What a load must reach, for readers who wait until `awaited_until`. It may itself take longer: others may join.
-    fn need(&self, epoch: &Epoch, floor: Floor, retracted: Lsn, fallback: Fallback, awaited_until: Instant) -> Need {
+    pub(super) fn need(
+        &self,
+        epoch: &Epoch,
+        floor: Floor,
+        retracted: Lsn,
+        fallback: Fallback,
+        awaited_until: Instant,
+    ) -> Need {
         let (now, settings) = (Instant::now(), &self.store.fleet.settings);
         // Waiting for a replica must leave the fallback time to answer: at most half of what the readers have left.
         let wait = settings.wait_budget.min(awaited_until.saturating_duration_since(now) / 2);
@@ -284,12 +292,13 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             }
             answers.push((filled.entry, rung, stale));
         }
-        self.store.spawn(Arc::clone(self).offer(offers));
+        let shelf = Arc::clone(self);
+        self.store.spawn(async move { shelf.offer(offers).await });
         Ok(Some(answers))
     }
 
     /// Makes an entry of a loaded row.
-    fn fill(
+    pub(super) fn fill(
         &self,
         key: &R::Key,
         name: &Name,
@@ -347,11 +356,20 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             // What is there could not answer, for its age or its kind, and on an idle primary no fill would ever replace it.
             self.nudge();
         }
+        self.seal(name, entry, &filled.groups, now_ms)
+    }
+
+    /// What is to be offered to the shared tier, where the cache uses it.
+    pub(super) fn seal(&self, name: &Name, entry: &Entry<R::Value>, groups: &[Digest], now_ms: u64) -> Option<Offer> {
         let packer = self.packer.as_ref().filter(|_| self.store.shared().is_some())?;
-        match packer.seal(&name.canonical, entry, &filled.groups) {
+        match packer.seal(&name.canonical, entry, groups) {
             Ok(envelope) => {
                 let address = Address { history: entry.history, key: name.digest };
-                Some(Offer { address, envelope, life: Duration::from_millis(entry.life.expires_ms - now_ms) })
+                Some(Offer {
+                    address,
+                    envelope,
+                    life: Duration::from_millis(entry.life.expires_ms.saturating_sub(now_ms)),
+                })
             }
             Err(_) => {
                 self.counters.fills_oversized.add_one();
@@ -367,7 +385,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// Offers fills to the shared tier. An error costs the next reader a miss.
-    async fn offer(self: Arc<Self>, offers: Vec<Offer>) {
+    pub(super) async fn offer(&self, offers: Vec<Offer>) {
         let Some(shared) = self.store.shared().filter(|_| !offers.is_empty()) else { return };
         // Where Redis is slow, fills do not pile up before it.
         let Ok(_permit) = self.store.offering.try_acquire() else {
@@ -380,7 +398,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// The slots of an entry that belongs to these groups.
-    fn slots(&self, name: &Name, groups: &[Digest]) -> Slots {
+    pub(super) fn slots(&self, name: &Name, groups: &[Digest]) -> Slots {
         let map = self.store.epochs.slots();
         Slots::new(map.key(&name.digest), groups.iter().map(|group| map.group(group)))
     }
@@ -408,7 +426,7 @@ impl super::Lives {
 
 impl<T> Loaded<T> {
     /// The value, and what else is known of the load.
-    fn split(self) -> (T, Loaded<()>) {
+    pub(super) fn split(self) -> (T, Loaded<()>) {
         let Self { value, stamp, rung, filled_ms, stale } = self;
         (value, Loaded { value: (), stamp, rung, filled_ms, stale })
     }

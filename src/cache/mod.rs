@@ -3,6 +3,7 @@
 mod builder;
 mod load;
 mod name;
+mod older;
 mod read;
 
 pub use builder::CacheBuilder;
@@ -10,6 +11,7 @@ pub(crate) use name::Name;
 pub use read::KEYS_MAX;
 
 use crate::clock::Clock;
+use crate::digest::Digest;
 use crate::entry::{Entry, Floor, Short};
 use crate::epoch::Epoch;
 use crate::fleet::Rung;
@@ -25,6 +27,7 @@ use crate::tier::local::LocalTier;
 use crate::tier::pack::Packer;
 use crate::{Error, Position, Postgres};
 use load::Landing;
+use older::Older;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +48,8 @@ pub(crate) struct Shelf<R: Repository<S::Conn>, S: Source> {
     repository: R,
     pub(crate) store: Arc<Store<S>>,
     local: LocalTier<R::Key, R::Value>,
+    /// Where the cache does not go by position.
+    older: Option<Box<Older<R::Key, R::Value>>>,
     flights: Flights<(R::Key, Fallback), Landing<R::Value, R::Error>>,
     /// How values are put into the shared tier, where the cache uses it.
     packer: Option<Arc<dyn Packer<R::Value>>>,
@@ -204,7 +209,15 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     /// How many entries the in-process tier holds. Walks the tier's pending work first: for tests and tools.
     #[must_use]
     pub fn local_entries(&self) -> u64 {
-        self.0.local.len()
+        self.0.local.len() + self.0.older.as_ref().map_or(0, |older| older.entries())
+    }
+
+    /// What a write of this key retracts: the key itself, and where the cache's strategy deletes, its place in the shared
+    /// tier as well.
+    pub(crate) fn names_of(&self, key: &R::Key) -> Result<impl Iterator<Item = Digest>, Error> {
+        let name = Name::of(&self.0.name, key)?;
+        let deleted = self.0.older.as_ref().and_then(|older| older.deleted_name(key)).transpose()?;
+        Ok(std::iter::once(name).chain(deleted).map(|name| name.digest))
     }
 }
 

@@ -17,12 +17,12 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 /// How often one read begins anew because history moved or a load that it joined came too late for it.
-const ROUNDS_MAX: usize = 8;
+pub(super) const ROUNDS_MAX: usize = 8;
 
 /// The most keys that one [`get_many`](Cache::get_many) takes.
 pub const KEYS_MAX: usize = 1024;
 
-type Answer<R, C> = Result<Read<<R as Repository<C>>::Value>, ReadError<<R as Repository<C>>::Error>>;
+pub(super) type Answer<R, C> = Result<Read<<R as Repository<C>>::Value>, ReadError<<R as Repository<C>>::Error>>;
 
 impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     /// Reads the row of `key`, never below what `session` has written.
@@ -50,6 +50,9 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     ///
     /// As [`get`](Self::get).
     pub async fn get_with(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
+        if let Some(older) = &self.0.older {
+            return Box::pin(self.0.answer_as(older, session, key, options)).await;
+        }
         // A hit ends here: it awaits nothing, allocates nothing and takes no lock of ours.
         if let Some(read) = self.0.answer_locally(session, key, options) {
             return Ok(read);
@@ -77,9 +80,20 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             let text = format!("get_many was asked for {} keys; the limit is {KEYS_MAX}", keys.len());
             return Err(Error::configuration(text).into());
         }
+        let deadline = self.0.deadline(options);
+        if let Some(gathered) = gathering(session, options) {
+            let late = |_| Error::timed_out(GATHERING);
+            timeout_at(deadline, gathered).await.map_err(late)?;
+        }
+        if self.0.older.is_some() {
+            let mut answers = Vec::with_capacity(keys.len());
+            for key in keys {
+                answers.push(self.get_with(session, key, options).await?);
+            }
+            return Ok(answers);
+        }
         let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
         if answers.iter().any(Option::is_none) {
-            let deadline = self.0.deadline(options);
             let answering = Box::pin(self.answer_many_from_below(session, keys, options, deadline, &mut answers));
             let answered = timeout_at(deadline, answering).await;
             let late = || Err(Error::timed_out("loading many rows").into());
@@ -98,10 +112,38 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// Under [`Strategy::WriteThrough`](crate::Strategy::WriteThrough), puts what a write has just committed into this instance's
+    /// tier and into the shared one; `None` is a row that was deleted. Under every other strategy it does nothing, so that a
+    /// service may call it whichever it has.
+    ///
+    /// # Errors
+    ///
+    /// A key that cannot be serialized.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await; then only the shared tier may not have it.
+    pub async fn write_through(
+        &self,
+        key: &R::Key,
+        value: Option<R::Value>,
+        receipt: &crate::Receipt,
+    ) -> Result<(), Error> {
+        self.0.write_through(key, value, receipt).await
+    }
+
     /// Joins a load of the key, or begins one, until an answer is the reader's own.
     async fn answer_from_below(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Answer<R, S::Conn> {
         let shelf = &self.0;
         let deadline = shelf.deadline(options);
+        if let Some(gathered) = gathering(session, options) {
+            if timeout_at(deadline, gathered).await.is_err() {
+                return shelf.give_up(session, key, options, Error::timed_out(GATHERING));
+            }
+            if let Some(read) = shelf.answer_locally(session, key, options) {
+                return Ok(read);
+            }
+        }
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
             let demand = shelf.demand(session, options, deadline).await?;
@@ -197,13 +239,23 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
     }
 }
 
-fn overloaded() -> Error {
+/// The wait for what may raise the session, if the read asks for the session and there is something.
+fn gathering<'a>(session: &'a Session, options: &ReadOptions) -> Option<impl Future<Output = ()> + use<'a>> {
+    (session.is_gathering() && options.freshness != Freshness::Any).then(|| session.gathered())
+}
+
+const GATHERING: &str = "waiting for what the user's other devices hold";
+
+pub(super) fn overloaded() -> Error {
     Error::overloaded("too many keys are loading (settings.loads_max)")
 }
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     /// The hit, or nothing.
     fn answer_locally(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<Read<R::Value>> {
+        if gathering(session, options).is_some() {
+            return None;
+        }
         let epoch = self.store.epochs.current();
         let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {
@@ -226,7 +278,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// What the read demands in this epoch.
-    fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
+    pub(super) fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
         let own = session.floor(&epoch.history, epoch.lineage());
         let mut floor = Floor {
             tag: own.tag,
@@ -259,7 +311,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// What the read demands, after looking at the servers where what is known does not suffice.
-    async fn demand(&self, session: &Session, options: &ReadOptions, deadline: Instant) -> Result<Demand, Error> {
+    pub(super) async fn demand(
+        &self,
+        session: &Session,
+        options: &ReadOptions,
+        deadline: Instant,
+    ) -> Result<Demand, Error> {
         self.store.check_open()?;
         let fleet = &self.store.fleet;
         // A position of the primary that was read after the session was looked at, and so covers all it had been told.
@@ -314,7 +371,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// Counts the answer, and lets a monotonic session remember what it is shown.
-    fn answered(
+    pub(super) fn answered(
         &self,
         session: &Session,
         options: &ReadOptions,
@@ -340,7 +397,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         entry.answer(rung, stale, self.clock().coarse_ms())
     }
 
-    fn deadline(&self, options: &ReadOptions) -> Instant {
+    pub(super) fn deadline(&self, options: &ReadOptions) -> Instant {
         options.deadline.unwrap_or_else(|| Instant::now() + self.store.fleet.settings.load_time_max)
     }
 }

@@ -26,6 +26,13 @@ impl SlotMap {
         Self { seed, key_mask: mask(key_slots), group_mask: mask(GROUP_SLOTS.min(key_slots)) }
     }
 
+    /// A number that no other instance makes of this one.
+    pub(crate) fn mark(&self, of: u64) -> u32 {
+        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
+        hasher.write_u64(of);
+        hasher.finish() as u32
+    }
+
     pub(crate) fn key(&self, digest: &Digest) -> u32 {
         (self.hash(digest) & self.key_mask) as u32
     }

@@ -197,7 +197,7 @@ impl Epochs {
         let high = self.lock();
         let now = self.current.load();
         let flush = if holds(Rule::WatermarkIsFlushed) { high.flush } else { high.insert };
-        Pulse { generation: now.history.generation(), history: now.fingerprint, flush }
+        Pulse { generation: now.history.marked_generation(), history: now.fingerprint, flush }
     }
 
     /// Lets no entry answer any more: the store was closed.
@@ -213,7 +213,7 @@ impl Epochs {
     pub(crate) fn adopt_generation(&self, generation: u64) -> bool {
         let high = self.lock();
         let now = self.current.load();
-        let news = generation > now.history.generation() && !high.ended;
+        let news = generation > now.history.marked_generation() && !high.ended;
         if news {
             // The marks stay: if this instance has not seen the primary set back itself, it still will.
             // So do the floors: where the log was set back to is seen then.
@@ -251,7 +251,8 @@ impl Epochs {
         if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
             *high = seen;
-            self.replace((**ours).clone().set_back(*insert), now.floors.clamped(*insert));
+            let mark = self.slots.mark(ours.fingerprint());
+            self.replace((**ours).clone().set_back(*insert, mark), now.floors.clamped(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {
@@ -373,11 +374,30 @@ mod tests {
         assert_eq!(floor_of(&epochs, &late), Lsn::new(280));
     }
 
+    /// Who hears of it first and sees it then counts it twice, and is at the number that the next time has elsewhere.
+    #[test]
+    fn two_instances_at_one_number_do_not_share_what_was_filled_in_two_logs() {
+        let instance = |seed| {
+            let history = History::new(7, Timeline(1), vec![]);
+            let epochs = Epochs::new(history, SlotMap::new(64, (seed, 2)), Some(Lsn::ZERO));
+            sight(&epochs, &primary(1, 900, 900, None));
+            epochs
+        };
+        let (one, other) = (instance(1), instance(9));
+        assert_eq!(sight(&other, &primary(1, 600, 600, None)), Sighted::Replaced);
+        assert!(one.adopt_generation(other.current().history.marked_generation()));
+        assert_eq!(sight(&one, &primary(1, 600, 600, None)), Sighted::Replaced);
+        let filled_before = one.current().fingerprint;
+        assert_eq!(sight(&other, &primary(1, 300, 300, None)), Sighted::Replaced);
+        assert_eq!(one.current().history.generation(), other.current().history.generation());
+        assert_ne!(other.current().fingerprint, filled_before);
+    }
+
     #[test]
     fn a_generation_only_rises() {
         let epochs = epochs();
-        assert!(epochs.adopt_generation(2));
-        assert!(!epochs.adopt_generation(1));
+        assert!(epochs.adopt_generation(2 << 32 | 7));
+        assert!(!epochs.adopt_generation(2 << 32 | 7) && !epochs.adopt_generation(1 << 32 | 9));
         assert_eq!(epochs.current().history.generation(), 2);
     }
 }

@@ -100,6 +100,13 @@ pub(crate) fn lag(beliefs: &[Belief], timeline: Timeline, floor: Lsn) -> Option<
     (replay < floor).then(|| lag.unwrap_or_default())
 }
 
+/// The replicas of `timeline`, and those whose timeline is not confirmed.
+pub(crate) fn replicas(beliefs: &[Belief], timeline: Timeline) -> Vec<NodeId> {
+    let right = |theirs: Option<Timeline>| theirs.is_none_or(|theirs| theirs == timeline);
+    let is_one = |belief: &Belief| belief.standby().is_some_and(|(theirs, _)| right(theirs));
+    beliefs.iter().enumerate().filter(|(_, belief)| is_one(belief)).map(|(node, _)| node).collect()
+}
+
 /// The server that is the primary of `timeline`.
 pub(crate) fn primary(beliefs: &[Belief], timeline: Timeline) -> Option<NodeId> {
     beliefs.iter().position(|belief| belief.is_primary(timeline))

@@ -146,19 +146,32 @@ impl<S: Source> Fleet<S> {
             }
             Fallback::Stale => {
                 self.counters.fallbacks_stale.add_one();
-                let mut tried = Vec::new();
-                let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
-                while let Some(node) = self.choose(&anything, Lsn::ZERO, &tried) {
-                    match self.attempt_unless_silent(node, &anything, false, work, departed).await {
-                        Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
-                        Err(failed) => self.take_in(node, failed)?,
-                    }
-                    tried.push(node);
-                }
-                // Nothing stale is to be had from a replica, so a fresh answer is the only one.
-                self.load_on_primary(need, work, departed).await
+                self.load_anything(None, need, work, departed).await
             }
         }
+    }
+
+    /// Loads from any replica however far behind, `first` before the others, and labels what it says.
+    pub(crate) async fn load_anything<W: Work<S::Conn>>(
+        &self,
+        first: Option<NodeId>,
+        need: &Need,
+        work: &W,
+        departed: &(dyn Fn() + Sync),
+    ) -> Result<Loaded<W::Value>, LoadError<W::Error>> {
+        let mut tried = Vec::new();
+        let anything = Need { floor: Floor::default(), retracted: Lsn::ZERO, ..*need };
+        let mut next = first.or_else(|| self.choose(&anything, Lsn::ZERO, &tried));
+        while let Some(node) = next {
+            match self.attempt_unless_silent(node, &anything, false, work, departed).await {
+                Ok(loaded) => return Ok(Loaded { stale: true, ..loaded }),
+                Err(failed) => self.take_in(node, failed)?,
+            }
+            tried.push(node);
+            next = self.choose(&anything, Lsn::ZERO, &tried);
+        }
+        // Nothing stale is to be had from a replica, so a fresh answer is the only one.
+        self.load_on_primary(need, work, departed).await
     }
 
     async fn load_on_primary<W: Work<S::Conn>>(

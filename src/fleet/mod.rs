@@ -102,6 +102,11 @@ impl<S: Source> Fleet<S> {
         belief::primary(&self.beliefs.now(), self.epochs.current().history.timeline())
     }
 
+    /// The replicas of this timeline that are believed to be up.
+    pub(crate) fn replicas(&self, timeline: Timeline) -> Vec<NodeId> {
+        belief::replicas(&self.beliefs.now(), timeline)
+    }
+
     /// The primary, after asking all servers anew if none is believed to be it. Fails long before most deadlines where
     /// none is: a dead primary must not hold its readers.
     pub(crate) async fn find_primary(&self, deadline: Instant) -> Result<NodeId, Error> {

@@ -1,26 +1,34 @@
 //! A body whose trailers have a token.
 
 use super::future::End;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 pin_project! {
     /// A response's body: the inner one, and where the session was raised while it was made, the token in its trailers.
-    #[derive(Debug)]
     pub struct TokenBody<B> {
         #[pin]
         inner: B,
         end: Option<End>,
         is_over: bool,
+        last: Option<Last>,
     }
+}
+
+/// The trailers of the inner body, and what has to be done before they go on.
+struct Last {
+    trailers: Option<HeaderMap>,
+    until: Option<BoxFuture<'static, ()>>,
 }
 
 impl<B> TokenBody<B> {
     pub(crate) fn new(inner: B, end: Option<End>) -> Self {
-        Self { inner, end, is_over: false }
+        Self { inner, end, is_over: false, last: None }
     }
 }
 
@@ -39,13 +47,21 @@ impl<B: Body> Body for TokenBody<B> {
         if *this.is_over {
             return Poll::Ready(None);
         }
-        let frame = ready!(this.inner.poll_frame(context)?);
-        let mut trailers = match frame.map(Frame::into_trailers) {
-            Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
-            Some(Ok(trailers)) => Some(trailers),
-            None => None,
-        };
-        *this.is_over = trailers.is_none();
+        if this.last.is_none() {
+            let frame = ready!(this.inner.poll_frame(context)?);
+            let trailers = match frame.map(Frame::into_trailers) {
+                Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Ok(trailers)) => Some(trailers),
+                None => None,
+            };
+            let until = this.end.as_ref().and_then(End::before_it_leaves);
+            *this.last = Some(Last { trailers, until });
+        }
+        if let Some(until) = this.last.as_mut().and_then(|last| last.until.as_mut()) {
+            ready!(until.as_mut().poll(context));
+        }
+        let mut trailers = this.last.take().and_then(|last| last.trailers);
+        *this.is_over = true;
         match this.end.take() {
             Some(End::Leaves(mut departure)) => {
                 let mut added = HeaderMap::new();
@@ -64,12 +80,18 @@ impl<B: Body> Body for TokenBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Whoever is told that it is over does not ask for trailers.
+        // Whoever is told that it is over does not ask for trailers, and does not wait for what they wait for.
         let may_add = matches!(self.end, Some(End::Leaves(_)));
         self.is_over || (!may_add && self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for TokenBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenBody").field("is_over", &self.is_over).finish_non_exhaustive()
     }
 }

@@ -16,6 +16,9 @@ use tower_service::Service;
 ///
 /// The session is the one in the request's extensions; a request without one goes out as it is. Wrap only clients of
 /// services that hold the same keys: others have no use for the token, and it tells them how much is written here.
+///
+/// What is still on its way from a [device store](crate::devices) does not go along: where a call must see what the user's
+/// other devices wrote, wait for [`Session::gathered`] before it.
 #[derive(Clone)]
 pub struct ForwardLayer(Arc<Inner>);
 

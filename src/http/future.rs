@@ -3,20 +3,27 @@
 use super::body::TokenBody;
 use super::forward::Return;
 use super::layer::Departure;
+use futures_util::future::BoxFuture;
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 pin_project! {
     /// The response of a [`TokenService`](super::TokenService) or a [`Forward`](super::Forward).
-    #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F>
+    where
+        F: Future,
+    {
         #[pin]
         inner: F,
         end: Option<End>,
+        // What `inner` gave, and what has to be done before it goes on.
+        response: Option<F::Output>,
+        until: Option<BoxFuture<'static, ()>>,
     }
 }
 
@@ -29,13 +36,23 @@ pub(crate) enum End {
     Returns(Return),
 }
 
-impl<F> ResponseFuture<F> {
+impl End {
+    /// What has to be done before what was made by now leaves.
+    pub(crate) fn before_it_leaves(&self) -> Option<BoxFuture<'static, ()>> {
+        match self {
+            Self::Leaves(departure) => departure.remember(),
+            Self::Returns(_) => None,
+        }
+    }
+}
+
+impl<F: Future> ResponseFuture<F> {
     pub(crate) fn departing(inner: F, departure: Departure) -> Self {
-        Self { inner, end: Some(End::Leaves(departure)) }
+        Self { inner, end: Some(End::Leaves(departure)), response: None, until: None }
     }
 
     pub(crate) fn returning(inner: F, back: Option<Return>) -> Self {
-        Self { inner, end: back.map(End::Returns) }
+        Self { inner, end: back.map(End::Returns), response: None, until: None }
     }
 }
 
@@ -48,14 +65,26 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (mut parts, body) = ready!(this.inner.poll(context))?.into_parts();
+        if this.response.is_none() {
+            let response = ready!(this.inner.poll(context));
+            if response.is_ok() {
+                *this.until = this.end.as_ref().and_then(End::before_it_leaves);
+            }
+            *this.response = Some(response);
+        }
+        if let Some(until) = this.until {
+            ready!(until.as_mut().poll(context));
+        }
+        *this.until = None;
+        let Some(response) = this.response.take() else { return Poll::Pending };
+        let (mut parts, body) = response?.into_parts();
         let mut end = this.end.take();
         // A body whose length is known was made before its head: nothing is raised while it is sent, and it has no trailers.
         let is_made = body.size_hint().exact().is_some();
         match &mut end {
             Some(End::Leaves(departure)) => {
                 departure.add(&mut parts.headers);
-                if is_made || !departure.announce(&mut parts.headers) {
+                if is_made || !departure.stays(&mut parts.headers) {
                     end = None;
                 }
             }
@@ -63,5 +92,11 @@ where
             None => {}
         }
         Poll::Ready(Ok(Response::from_parts(parts, TokenBody::new(body, end))))
+    }
+}
+
+impl<F: Future> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -4,8 +4,10 @@ use super::body::TokenBody;
 use super::carrier::{Carrier, Found, HEADER, TEXTS_MAX};
 use super::cookie::Cookie;
 use super::future::ResponseFuture;
+use crate::devices::{Devices, Visit};
 use crate::wire::Gate;
 use crate::{Error, Session, Token};
+use futures_util::future::BoxFuture;
 use http::header::{TE, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Request, Response, Version};
@@ -26,16 +28,17 @@ pub struct TokenLayer(Arc<Inner>);
 struct Inner {
     gate: Gate,
     carrier: Carrier,
-    audience: Option<AudienceOf>,
+    audience: Option<IdOf>,
+    devices: Option<(Devices, IdOf)>,
 }
 
-type AudienceOf = Arc<dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync>;
+type IdOf = Arc<dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync>;
 
 impl TokenLayer {
     /// A layer over this gate, with the token in the header [`HEADER`] only.
     #[must_use]
     pub fn new(gate: Gate) -> Self {
-        Self(Arc::new(Inner { gate, carrier: Carrier::header(HEADER), audience: None }))
+        Self(Arc::new(Inner { gate, carrier: Carrier::header(HEADER), audience: None, devices: None }))
     }
 
     /// Puts the token into another header.
@@ -71,9 +74,23 @@ impl TokenLayer {
         self
     }
 
+    /// Lets a user's devices see what others of theirs wrote. `user` says whose request it is, by the id that an outer layer
+    /// has authenticated and put into its extensions; `None` is for nobody's. The store is asked as soon as the request is
+    /// here, and reads with the session wait for the answer; a response that follows a write waits until the store has it. See
+    /// [`Devices::visit`] and [`Visit::remember`].
+    #[must_use]
+    pub fn devices(
+        mut self,
+        devices: &Devices,
+        user: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.0).devices = Some((devices.clone(), Arc::new(user)));
+        self
+    }
+
     /// Takes in what a request brought.
     fn arrive(&self, parts: &mut Parts) -> Departure {
-        let Inner { gate, carrier, audience } = &*self.0;
+        let Inner { gate, carrier, audience, devices } = &*self.0;
         let audience = audience.as_ref().and_then(|of| of(parts));
         let session = parts.extensions.get_or_insert_with(Session::new).clone();
         let mut found = carrier.found(&parts.headers);
@@ -90,7 +107,9 @@ impl TokenLayer {
         drop(found);
         // A client that brought two holds neither of them as the whole.
         let held = if brought == 1 { session.token() } else { Token::default() };
-        Departure { layer: self.clone(), session, held, audience, ended, trailers: Trailers::of(parts) }
+        let user = devices.as_ref().and_then(|(devices, of)| Some((devices, of(parts)?)));
+        let visit = user.map(|(devices, user)| devices.visit(&session, user));
+        Departure { layer: self.clone(), session, held, audience, ended, trailers: Trailers::of(parts), visit }
     }
 }
 
@@ -159,9 +178,24 @@ pub(crate) struct Departure {
     /// The cookies that it brought.
     ended: Vec<String>,
     trailers: Trailers,
+    visit: Option<Visit>,
 }
 
 impl Departure {
+    /// What has to be done before the client is told of what was written by now.
+    pub(crate) fn remember(&self) -> Option<BoxFuture<'static, ()>> {
+        let visit = self.visit.clone()?;
+        Some(Box::pin(async move {
+            visit.remember().await;
+        }))
+    }
+
+    /// Whether something is left to be done behind a body that is not made yet, and the head is told what will come.
+    pub(crate) fn stays(&self, headers: &mut HeaderMap) -> bool {
+        let announced = self.announce(headers);
+        announced || self.visit.is_some()
+    }
+
     /// Adds a token to the head of the response, if there is a new one.
     pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
         if let Some(token) = self.news() {
@@ -170,8 +204,8 @@ impl Departure {
         }
     }
 
-    /// Whether a token may still be added behind a body that is not made yet; the head is told.
-    pub(crate) fn announce(&self, headers: &mut HeaderMap) -> bool {
+    /// Whether a token may still be added behind the body; the head is told.
+    fn announce(&self, headers: &mut HeaderMap) -> bool {
         let Some(name) = self.layer.0.carrier.header.clone() else { return false };
         if self.trailers == Trailers::Announced {
             headers.append(TRAILER, name.into());
@@ -181,7 +215,9 @@ impl Departure {
 
     /// Adds a token to the trailers, if there is a new one since the head. Returns whether there was.
     pub(crate) fn add_late(&mut self, trailers: &mut HeaderMap) -> bool {
-        let Some(name) = self.layer.0.carrier.header.clone() else { return false };
+        let Some(name) = self.layer.0.carrier.header.clone().filter(|_| self.trailers != Trailers::No) else {
+            return false;
+        };
         let Some(token) = self.news() else { return false };
         super::carrier::insert(trailers, name, &token);
         true

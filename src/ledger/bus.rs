@@ -254,7 +254,7 @@ impl<S: Source> Hear for Owner<S> {
                 if fleet.epochs.adopt_generation(generation) {
                     fleet.counters.replaced.add_one();
                     fleet.forget_samples();
-                    trace::history_replaced_elsewhere(generation);
+                    trace::history_replaced_elsewhere(fleet.epochs.current().history.generation());
                 }
             }
             Heard::Unreadable(problem) => {

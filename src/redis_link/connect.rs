@@ -143,4 +143,4 @@ pub(crate) fn misconfigured(outcome: Result<Vec<Value>, TierError>) -> Result<()
 
 /// What a Redis user needs to be allowed; `select` only where the URL names a database.
 const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +hset +hmget +hincrby +eval +evalsha +publish \
-                      +subscribe +select";
+                      +subscribe +select, and with a device store +info +time +getrange";

@@ -4,7 +4,7 @@ use crate::entry::{Entry, admits};
 use moka::ops::compute::Op;
 use moka::sync::{Cache, CacheBuilder};
 use std::borrow::Borrow;
-use std::hash::Hash;
+use std::hash::{BuildHasher, DefaultHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,34 @@ use std::time::Duration;
 /// `get` dearer by 5 % over many keys and by 13 % over few. So an absent or short-lived row keeps its place until it is
 /// replaced, evicted for a newer one, or that old; the capacity bounds what lies there.
 pub(crate) struct LocalTier<K, V> {
-    cache: Cache<K, Entry<V>>,
+    cache: Cache<K, Entry<V>, HashKeys>,
+}
+
+/// How keys are hashed: by chance, or in a simulation always alike, so that it also evicts alike.
+#[derive(Clone)]
+pub(crate) struct HashKeys(Option<RandomState>);
+
+impl HashKeys {
+    pub(crate) fn random() -> Self {
+        Self(Some(RandomState::new()))
+    }
+
+    pub(crate) fn fixed() -> Self {
+        Self(None)
+    }
+
+    /// Whether time is real too: moka's always is, so in a simulation it must expire nothing.
+    pub(crate) fn are_random(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl BuildHasher for HashKeys {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        self.0.as_ref().map_or_else(DefaultHasher::new, RandomState::build_hasher)
+    }
 }
 
 /// Counts what an entry takes of the capacity.
@@ -29,15 +56,19 @@ where
         life_max: Duration,
         idle: Option<Duration>,
         weigher: Option<Arc<Weigher<K, V>>>,
+        hash_keys: HashKeys,
     ) -> Self {
-        let mut builder: CacheBuilder<K, Entry<V>, _> = Cache::builder().max_capacity(capacity).time_to_live(life_max);
+        let mut builder: CacheBuilder<K, Entry<V>, Cache<K, Entry<V>>> = Cache::builder().max_capacity(capacity);
+        if hash_keys.are_random() {
+            builder = builder.time_to_live(life_max);
+        }
         if let Some(idle) = idle {
             builder = builder.time_to_idle(idle);
         }
         if let Some(weigher) = weigher {
             builder = builder.weigher(move |key, entry| weigher(key, entry.value.as_deref()));
         }
-        Self { cache: builder.build() }
+        Self { cache: builder.build_with_hasher(hash_keys) }
     }
 
     pub(crate) fn get<Q>(&self, key: &Q) -> Option<Entry<V>>

@@ -13,5 +13,6 @@ mod reading;
 mod refusals;
 mod regressions;
 mod sharing;
+mod strategies;
 mod support;
 mod writing;

@@ -1,6 +1,7 @@
 //! Admission, markers, and what is heard.
 
 use crate::{Result, until};
+use highwater::devices::{DeviceStore, Exchange, RedisDevices};
 use highwater::ledger::{Announcement, Ledger, Notice, Pulse, RedisLedger, Settlement, Subscription};
 use highwater::memory::Shared;
 use highwater::testkit::RedisServer;
@@ -18,6 +19,7 @@ both! { Shared, Redis:
     a_lost_log_has_another_name,
     the_watermark_waits_for_what_was_announced,
     what_was_missed_is_kept_for_a_while,
+    records_of_users_are_merged_and_a_loss_begins_an_era,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,7 +28,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) trait Server: Sized {
     type Tier: SharedTier;
     type Ledger: Ledger;
+    type Devices: DeviceStore;
 
+    async fn devices(&self) -> Result<Self::Devices>;
     async fn start() -> Result<Self>;
     async fn open(&self) -> Result<(Self::Tier, Self::Ledger)>;
     /// Everything in it is lost, and it is back when this returns.
@@ -36,6 +40,11 @@ pub(crate) trait Server: Sized {
 impl Server for Shared {
     type Tier = Self;
     type Ledger = Self;
+    type Devices = Self;
+
+    async fn devices(&self) -> Result<Self> {
+        Ok(self.client(3))
+    }
 
     async fn start() -> Result<Self> {
         Ok(Self::new(1))
@@ -64,6 +73,11 @@ impl Redis {
 impl Server for Redis {
     type Tier = RedisTier;
     type Ledger = RedisLedger;
+    type Devices = RedisDevices;
+
+    async fn devices(&self) -> Result<RedisDevices> {
+        Ok(RedisDevices::open(self.link().await?).await?)
+    }
 
     async fn start() -> Result<Self> {
         Ok(Self(RedisServer::start().await?))
@@ -162,7 +176,7 @@ async fn lives_end<S: Server>() -> Result {
     ledger.retract(&notice(1, [3]), short, None).await?;
     let found = tier.fetch(&[1, 2, 3, 4].map(address)).await?;
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);
-    tokio::time::sleep(2 * short).await;
+    sleep(2 * short).await;
     assert_eq!(tier.fetch(&[address(1), address(3)]).await?, [None, None]);
     Ok(())
 }
@@ -307,5 +321,42 @@ async fn what_was_missed_is_kept_for_a_while<S: Server>() -> Result {
     assert_eq!(ledger.repair(lineage, 1_100).await?, None);
     server.lose_everything().await?;
     until("another log", async || Ok(ledger.repair(lineage, 0).await.is_ok_and(|found| found.is_none()))).await?;
+    Ok(())
+}
+
+/// A record of one position, made here from the table in the format's documentation.
+fn record(lsn: u64) -> Vec<u8> {
+    let cluster = [&5_u64.to_be_bytes()[..], &[0; 8], &[1, 0]].concat();
+    let part = [&1_u32.to_be_bytes()[..], &[0; 8], &lsn.to_be_bytes(), &[0; 16]].concat();
+    [&b"HWD\x01\0\x01"[..], &cluster, &part].concat()
+}
+
+async fn records_of_users_are_merged_and_a_loss_begins_an_era<S: Server>() -> Result {
+    let server = S::start().await?;
+    let devices = server.devices().await?;
+    let (one, other) = (Digest::of_user(b"1"), Digest::of_user(b"2"));
+    let look = || Exchange { record: vec![], from: vec![], life: MINUTE, disbelieved: None };
+    let bring = |lsn, from: Vec<u8>| Exchange { record: record(lsn), from, ..look() };
+    let first = devices.exchange(one, look()).await?;
+    assert!(first.era != 0 && !first.is_old && first.record.is_empty());
+    assert_eq!(devices.exchange(one, bring(7, vec![])).await?.record, record(7));
+    assert_eq!(devices.exchange(one, bring(5, vec![])).await?.record, record(7), "nothing is lowered");
+    assert_eq!(devices.exchange(one, bring(5, record(6))).await?.record, record(7), "it was made from another");
+    assert_eq!(devices.exchange(one, bring(5, record(7))).await?.record, record(5), "it was made from this one");
+    let stored = devices.exchange(one, look()).await?;
+    assert_eq!((stored.era, stored.is_new, stored.record), (first.era, false, record(5)));
+    let short = Duration::from_millis(150);
+    devices.exchange(other, Exchange { life: short, ..bring(9, vec![]) }).await?;
+    sleep(2 * short).await;
+    let ended = devices.exchange(other, Exchange { life: short, ..look() }).await?;
+    assert!(ended.record.is_empty() && ended.is_old && ended.era == first.era);
+    let disbelieved = Exchange { disbelieved: Some(first.era), ..look() };
+    let second = devices.exchange(one, disbelieved.clone()).await?;
+    assert!(second.is_new && second.era != first.era && second.begun_ms > first.begun_ms && second.record == record(5));
+    assert_eq!(devices.exchange(one, disbelieved).await?.era, second.era);
+    server.lose_everything().await?;
+    until("an answer", async || Ok(devices.exchange(one, look()).await.is_ok())).await?;
+    let third = devices.exchange(one, look()).await?;
+    assert!(third.era != second.era && third.record.is_empty());
     Ok(())
 }

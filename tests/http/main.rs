@@ -4,6 +4,7 @@
 mod app;
 mod axum;
 mod browser;
+mod devices;
 mod fan_out;
 mod grpc;
 mod refused;

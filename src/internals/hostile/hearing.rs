@@ -122,7 +122,7 @@ impl World {
     /// The log answers what was asked of it, or not.
     fn repair(&mut self, how: u8) {
         let Some((lineage, after)) = self.asked_after.take() else { return };
-        let known = lineage == self.lineage() && after <= self.sequence && how % 4 > 0;
+        let known = lineage == self.lineage() && after <= self.sequence && !how.is_multiple_of(4);
         let missed = self.published.get(after as usize..).filter(|_| known);
         self.hearing.repaired(missed);
         self.settle();

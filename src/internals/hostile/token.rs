@@ -95,7 +95,7 @@ fn check(input: &[u8]) -> Outcome {
     assert_eq!(written.shards().len() < token.shards().len(), written.is_collapsed() && !token.is_collapsed());
     let switches = vec![Switch { from: Timeline(1), at: Lsn::new(1_000) }];
     let cluster = token.shards().first().map_or(0, |shard| shard.system_identifier);
-    let history = History::new(cluster, Timeline(3), switches).set_back(Lsn::new(500));
+    let history = History::new(cluster, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = Session::from_token(token);
     let _ = session.floor(&history, None);
     session.keep_surviving(&history);

@@ -4,6 +4,8 @@ use super::super::network::Fate;
 use super::super::world::World;
 use super::bus::Subscription;
 use super::redis::Redis;
+use crate::Digest;
+use crate::devices::{DeviceStore, Exchange, Exchanged};
 use crate::ledger::{Announcement, Beat, Ledger, Lineage, Notice, Pulse, Retracted, Settlement};
 use crate::sealed::Sealed;
 use crate::tier::{Address, Offer, SharedTier, TierError};
@@ -34,6 +36,8 @@ pub enum Call {
     Repair,
     /// A subscription is opened.
     Subscribe,
+    /// A user's record is read, or merged into.
+    Exchange,
 }
 
 /// Which way a call travels.
@@ -69,7 +73,7 @@ impl fmt::Debug for Line {
     }
 }
 
-/// A Redis-like server in memory: the shared tier and the ledger of all instances that have a handle of it.
+/// A Redis-like server in memory: the shared tier, the ledger and the device store of all instances that have a handle of it.
 ///
 /// A handle is cheap to clone, and all clones are the same server. Each instance should have a handle with a number of
 /// its own ([`client`](Self::client)), so that faults can tell instances apart.
@@ -158,7 +162,7 @@ impl Shared {
 }
 
 /// What a write is refused with when there is no memory left.
-fn room(redis: &Redis) -> Result<(), TierError> {
+pub(super) fn room(redis: &Redis) -> Result<(), TierError> {
     if redis.full { Err(TierError::new("OOM command not allowed when used memory > 'maxmemory'")) } else { Ok(()) }
 }
 
@@ -173,6 +177,12 @@ impl SharedTier for Shared {
     async fn admit(&self, offers: Vec<Offer>) -> Result<(), TierError> {
         let admit = move |redis: &mut Redis| room(redis).map(|()| redis.admit(offers));
         self.call(Call::Admit, admit).await
+    }
+}
+
+impl DeviceStore for Shared {
+    async fn exchange(&self, user: Digest, exchange: Exchange) -> Result<Exchanged, TierError> {
+        self.call(Call::Exchange, move |redis| redis.exchange(user, &exchange)).await
     }
 }
 

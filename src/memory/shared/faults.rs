@@ -6,12 +6,13 @@ use super::redis::Copy;
 use crate::tier::Address;
 
 impl Shared {
-    /// Takes the server down with all connections, or brings it up again with what it held, and under another
-    /// replication id, as a restart does.
+    /// Takes the server down with all connections, or brings it up again with what it held, as another process and under
+    /// another replication id.
     pub fn set_down(&self, down: bool) {
         self.world.change(|redis| {
             redis.replication += u64::from(down);
             redis.up = !down;
+            redis.server += u64::from(down);
             redis.break_connections();
         });
     }
@@ -42,6 +43,7 @@ impl Shared {
     pub fn fall_back(&self, copy: &Copy) {
         self.world.change(|redis| {
             redis.replication += 1;
+            redis.server += 1;
             redis.contents = copy.clone();
         });
     }
@@ -53,7 +55,19 @@ impl Shared {
 
     /// Evicts the entries and markers that `choose` names.
     pub fn evict(&self, mut choose: impl FnMut(&Address) -> bool) {
-        self.world.change(|redis| redis.contents.slots.retain(|address, _| !choose(address)));
+        self.world.change(|redis| {
+            let before = redis.contents.slots.len();
+            redis.contents.slots.retain(|address, _| !choose(address));
+            redis.server += (before - redis.contents.slots.len()) as u64;
+        });
+    }
+
+    /// Evicts what is kept of the users' devices.
+    pub fn evict_users(&self) {
+        self.world.change(|redis| {
+            redis.server += redis.contents.users.len() as u64;
+            redis.contents.users.clear();
+        });
     }
 
     /// Evicts the log: its id, its sequence number and its generation go together.
@@ -66,6 +80,11 @@ impl Shared {
         self.world.change(|redis| {
             redis.contents.slots.iter_mut().for_each(|(address, slot)| change(address, &mut slot.bytes));
         });
+    }
+
+    /// The same with what is kept of the users' devices.
+    pub fn tamper_users(&self, mut change: impl FnMut(&mut Vec<u8>)) {
+        self.world.change(|redis| redis.contents.users.values_mut().for_each(|slot| change(&mut slot.bytes)));
     }
 
     /// How many entries and markers the server holds, expired ones that nobody has asked for included.

@@ -2,9 +2,12 @@
 
 use super::super::world::Timed;
 use super::bus::Bus;
+use super::edge::room;
 use super::log::Log;
+use crate::Digest;
+use crate::devices::{Exchange, Exchanged, Record};
 use crate::ledger::{Announcement, Beat, Lineage, Notice, Pulse, Retracted, Settlement};
-use crate::tier::{Address, Offer, envelope};
+use crate::tier::{Address, Offer, TierError, envelope};
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +21,17 @@ pub struct Copy {
     pub(super) slots: BTreeMap<Address, Slot>,
     /// The log lives and dies as a whole.
     pub(super) log: Option<Log>,
+    pub(super) users: BTreeMap<Digest, Slot>,
+    pub(super) era: Option<Era>,
+}
+
+/// A time in which the server lost nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Era {
+    id: u64,
+    begun: Instant,
+    /// What it ends with.
+    server: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -35,6 +49,10 @@ pub(super) struct Redis {
     logs: u64,
     /// Another one after each restart and each failover.
     pub(super) replication: u64,
+    eras: u64,
+    /// Another process or another copy, or one that had to evict.
+    pub(super) server: u64,
+    began: Instant,
     pub(super) up: bool,
     /// Raised when all connections break: a request of an older one does not arrive.
     pub(super) connections: u64,
@@ -88,6 +106,9 @@ impl Redis {
             seed,
             logs: 0,
             replication: 0,
+            eras: 0,
+            server: 0,
+            began: now,
             up: true,
             connections: 0,
             frozen: false,
@@ -154,8 +175,51 @@ impl Redis {
         Beat { generation, abandoned }
     }
 
-    pub(super) fn repair(&mut self, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn repair(&self, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
         self.contents.log.as_ref().and_then(|log| log.repair(self.replication, lineage, after))
+    }
+
+    /// Merges what comes in into a user's record, and tells what is there.
+    pub(super) fn exchange(&mut self, user: Digest, exchange: &Exchange) -> Result<Exchanged, TierError> {
+        let (era, is_new) = self.era(exchange.disbelieved);
+        let now = self.now;
+        if self.contents.users.get(&user).is_some_and(|slot| slot.expires <= now) {
+            self.contents.users.remove(&user);
+        }
+        let stored = self.contents.users.get(&user).map(|slot| slot.bytes.clone());
+        let record = if exchange.record.is_empty() {
+            stored.unwrap_or_default()
+        } else {
+            room(self)?;
+            let incoming = Record::decode(&exchange.record).ok_or_else(|| TierError::new("this is no record"))?;
+            let bytes = Record::take_in(stored.as_deref(), &incoming, &exchange.from, era.id).encode();
+            let expires = now + exchange.life.min(LIFE_MAX);
+            self.contents.users.insert(user, Slot { bytes: bytes.clone(), expires });
+            bytes
+        };
+        let begun_ms = era.begun.saturating_duration_since(self.began).as_millis() as u64;
+        let is_old = now.saturating_duration_since(era.begun) >= exchange.life;
+        Ok(Exchanged { era: era.id, begun_ms, is_old, is_new, record })
+    }
+
+    /// The present era, and whether it was begun by this.
+    fn era(&mut self, disbelieved: Option<u64>) -> (Era, bool) {
+        let is_usable = |era: &Era| era.server == self.server && Some(era.id) != disbelieved;
+        if let Some(era) = self.contents.era.filter(is_usable) {
+            return (era, false);
+        }
+        self.eras += 1;
+        let id = self.id(0x6572_6173, self.eras).max(1);
+        let era = Era { id, begun: self.now, server: self.server };
+        self.contents.era = Some(era);
+        (era, true)
+    }
+
+    /// A number that no other seed and no other thing of this one has.
+    fn id(&self, kind: u64, number: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.seed, kind);
+        hasher.write_u64(number);
+        hasher.finish()
     }
 
     /// What lies at an address and has not expired.
@@ -179,11 +243,7 @@ impl Redis {
         if self.contents.log.is_none() {
             self.logs += 1;
         }
-        let id = || {
-            let mut hasher = SipHasher13::new_with_keys(self.seed, 0x006c_6f67);
-            hasher.write_u64(self.logs);
-            hasher.finish()
-        };
-        self.contents.log.get_or_insert_with(|| Log::new(id()))
+        let id = self.id(0x006c_6f67, self.logs);
+        self.contents.log.get_or_insert_with(|| Log::new(id))
     }
 }

@@ -5,6 +5,8 @@ mod hostile;
 use super::text::{BYTES_MAX, BYTES_MAX_ONE, TEXT_BYTES_MAX_ONE};
 use super::*;
 use crate::history::Branch;
+use crate::lineage::Lineage;
+use crate::token::tests::{drawn, part};
 use crate::token::{Part, Shard};
 use crate::{History, Lsn, Position, Timeline, Token};
 use proptest::prelude::*;
@@ -127,7 +129,7 @@ fn a_token_ends_with_its_life_and_a_clock_that_was_ahead_gives_it_no_more() {
 fn what_a_log_vouches_for_travels_with_a_usual_token() {
     for pinned in [0, (1 << 40) - 5_000] {
         let position = Position::new(3, Lsn::new(1 << 40));
-        let lineage = Some(crate::lineage::Lineage::from_number(0xABCD_EF01_2345));
+        let lineage = Some(Lineage::from_number(0xABCD_EF01_2345));
         let vouched = crate::lineage::Vouched::below(position.lsn, lineage, Lsn::new(pinned));
         let part = Part { position, branch: Branch::default(), vouched };
         let shard = Shard { system_identifier: CLUSTER, parts: vec![part], forgotten: false };
@@ -172,6 +174,24 @@ fn the_texts_stay_within_their_limits() {
     );
     assert!(signed.len() <= TEXT_BYTES_MAX_ONE);
     assert_eq!(keyring().open(signed.as_bytes(), &now()).unwrap().token.positions(CLUSTER).count(), 4);
+}
+
+/// The figures of the guide. What more there is of is forgotten, oldest first, and said so.
+#[test]
+fn how_many_timelines_each_form_holds() {
+    // 2^48 bytes of log, and marks of where timelines began, as long as they can be.
+    let parts = (1..=4).map(|timeline| part(timeline, 0xFFFF, (1 << 48) - 1, (None, 0)));
+    let shard = Shard { system_identifier: CLUSTER, parts: parts.collect(), forgotten: false };
+    let token = Token::from_shards(vec![shard], false, false);
+    let held = forms().into_iter().map(|keyring| {
+        let text = keyring.write(&token, &[], &now(), [9; 12]);
+        let read = keyring.open(text.as_bytes(), &now()).unwrap().token;
+        assert!(read.shards()[0].forgotten);
+        assert_eq!(read.positions(CLUSTER).last(), token.positions(CLUSTER).last(), "the newest is kept");
+        read.positions(CLUSTER).count()
+    });
+    let expected = if cfg!(feature = "opaque") { vec![3, 2] } else { vec![3] };
+    assert_eq!(held.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -277,41 +297,13 @@ fn opening_allocates_what_the_token_holds_and_nothing_for_what_is_none() {
 }
 
 pub(super) fn tokens() -> impl Strategy<Value = Token> {
-    let part = (0..4_u32, prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<bool>());
-    let shard = (any::<u64>(), prop::collection::vec(part, 0..5), any::<bool>());
-    (prop::collection::vec(shard, 0..6), any::<bool>(), any::<bool>()).prop_map(|(shards, overflown, collapsed)| {
-        let mut shards: Vec<Shard> = shards
-            .into_iter()
-            .map(|(system_identifier, parts, forgotten)| {
-                let mut parts: Vec<Part> = parts
-                    .into_iter()
-                    .map(|(timeline, branch, lsn, high)| {
-                        let timeline = Timeline(if high { u32::MAX - timeline } else { timeline });
-                        Part {
-                            position: Position { timeline, lsn: Lsn::new(lsn) },
-                            branch: Branch::from_number(branch),
-                            vouched: None,
-                        }
-                    })
-                    .collect();
-                parts.sort_by_key(Part::order);
-                parts.dedup_by_key(|part| part.order());
-                let forgotten = forgotten || parts.is_empty();
-                if let Some(last) = parts.last_mut().filter(|_| system_identifier % 2 == 0) {
-                    let lineage = Some(crate::lineage::Lineage::from_number(system_identifier >> 16));
-                    last.vouched = crate::lineage::Vouched::below(
-                        last.position.lsn,
-                        lineage,
-                        Lsn::new(last.position.lsn.offset() / 3),
-                    );
-                }
-                Shard { system_identifier, parts, forgotten }
-            })
-            .collect();
-        shards.sort_by_key(|shard| shard.system_identifier);
-        shards.dedup_by_key(|shard| shard.system_identifier);
-        Token::from_shards(shards, overflown, collapsed)
-    })
+    let vouched = (prop::option::of(0..=Lineage::MAX), any::<u64>());
+    let parts = (0..4_u32, prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<bool>(), vouched).prop_map(
+        |(timeline, branch, lsn, high, vouched)| {
+            part(if high { u32::MAX - timeline } else { timeline }, branch, lsn, vouched)
+        },
+    );
+    drawn(any::<u64>(), parts, 5)
 }
 
 /// Whether `read` demands all that `written` does, or says that it may not.
@@ -379,7 +371,7 @@ proptest! {
 /// What a session does with a token from anywhere must not go wrong either.
 pub(super) fn judge_everywhere(token: &Token) {
     let switches = vec![crate::Switch { from: Timeline(1), at: Lsn::new(1000) }];
-    let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500));
+    let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = crate::Session::from_token(token.clone());
     std::hint::black_box(session.floor(&history, None));
     session.keep_surviving(&history);

@@ -1,0 +1,305 @@
+//! Plots as SVG. Every series has a colour that colour-blind readers tell apart (Okabe and Ito) and a mark of its own, so that
+//! print without colour does as well.
+
+use crate::stage::Result;
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::ops::Range;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const SKY: RGBColor = RGBColor(86, 180, 233);
+const ORANGE: RGBColor = RGBColor(230, 159, 0);
+const VERMILION: RGBColor = RGBColor(213, 94, 0);
+const GREEN: RGBColor = RGBColor(0, 158, 115);
+const PURPLE: RGBColor = RGBColor(204, 121, 167);
+const GREY: RGBColor = RGBColor(110, 110, 110);
+
+/// In the order in which stacked bars use them; neighbours differ in lightness too.
+pub(crate) const STACK: [RGBColor; 8] = [BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, GREY, RGBColor(200, 200, 200)];
+
+const SIZE: (u32, u32) = (860, 380);
+const LEGEND: u32 = 190;
+
+/// How many marks a line has at most.
+const MARKS_MAX: usize = 12;
+
+const FONT: (&str, u32) = ("sans-serif", 14);
+
+/// How a series is drawn: its colour, and which of the marks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    colour: RGBColor,
+    mark: u8,
+}
+
+/// A strategy looks the same in every plot.
+pub(crate) fn look(strategy: &str) -> Look {
+    let (colour, mark) = match strategy {
+        "highwater" => (BLUE, 0),
+        "monotonic" => (SKY, 1),
+        "oracle" => (BLACK, 5),
+        "ttl-1s" => (ORANGE, 2),
+        "ttl-10s" => (ORANGE, 1),
+        "ttl-60s" => (ORANGE, 3),
+        "delete" => (VERMILION, 4),
+        "write-through" => (PURPLE, 3),
+        "replica" => (GREEN, 2),
+        "sticky" => (GREEN, 3),
+        "window" => (PURPLE, 4),
+        "routed" => (GREY, 1),
+        "stored" => (GREY, 2),
+        _ => (GREY, 0),
+    };
+    Look { colour, mark }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) look: Look,
+    pub(crate) dashed: bool,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// The axes of a plot.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) x: String,
+    pub(crate) y: String,
+    /// Decades on the axis across; what is below the least is drawn there.
+    pub(crate) decades: bool,
+    /// Stretches of the axis across that are shaded, each with its name.
+    pub(crate) shaded: Vec<(Range<f64>, String)>,
+    /// The end of the axis upwards, where it is not the greatest value.
+    pub(crate) top: Option<f64>,
+}
+
+/// Lines, with a legend beside them.
+pub(crate) fn lines(frame: &Frame, series: &[Series]) -> Result<String> {
+    draw(|root| {
+        let across = |x: f64| if frame.decades { x.max(LEAST).log10() } else { x };
+        let points = || series.iter().flat_map(|series| &series.points);
+        let x = range(points().map(|point| across(point.0)), None);
+        let y = range(points().map(|point| point.1).chain([0.0]), frame.top);
+        let (left, right) = root.split_horizontally(SIZE.0 - LEGEND);
+        let mut chart = chart(&left, x, y.clone())?;
+        for ((from, to), name) in frame.shaded.iter().map(|(range, name)| ((range.start, range.end), name)) {
+            let corner = [(across(from), y.start), (across(to), y.end)];
+            chart.draw_series([Rectangle::new(corner, RGBColor(0, 0, 0).mix(0.08).filled())])?;
+            let at = (across(from), y.end);
+            chart.draw_series([Text::new(name.clone(), at, FONT.into_font().color(&GREY))])?;
+        }
+        let decimals = |value: &f64| plain(*value);
+        let decade = |value: &f64| match value.fract().abs() < 1e-6 {
+            true => plain(10_f64.powf(*value)),
+            false => String::new(),
+        };
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(&frame.x).y_desc(&frame.y).label_style(FONT).axis_desc_style(FONT).light_line_style(TRANSPARENT);
+        mesh.y_label_formatter(&decimals);
+        if frame.decades {
+            mesh.x_label_formatter(&decade)
+        } else {
+            mesh.x_label_formatter(&decimals)
+        };
+        mesh.draw()?;
+        for series in series {
+            let points: Vec<_> = series.points.iter().map(|&(x, y)| (across(x), y)).collect();
+            let style = series.look.colour.stroke_width(if series.name == "highwater" { 3 } else { 2 });
+            match series.dashed {
+                true => chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?,
+                false => chart.draw_series(LineSeries::new(points.clone(), style))?,
+            };
+            // Not at every point of a long line.
+            let every = points.len().div_ceil(MARKS_MAX).max(1);
+            let marked = points.iter().skip(every / 2).step_by(every);
+            marked.into_iter().try_for_each(|point| mark(&left, chart.backend_coord(point), series.look))?;
+        }
+        legend(&right, series)
+    })
+}
+
+/// Named bars of stacked parts, each a share; `parts` names them from the axis on.
+pub(crate) fn bars(x: &str, y: &str, parts: &[&str], named: &[(String, Vec<f64>)]) -> Result<String> {
+    draw(|root| {
+        let highest = named.iter().map(|(_, values)| values.iter().sum::<f64>());
+        let y_range = range(highest.chain([0.0]), None);
+        let (left, right) = root.split_horizontally(SIZE.0 - LEGEND);
+        let mut chart = chart(&left, -0.5..named.len() as f64 - 0.5, y_range)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
+            .y_label_formatter(&|value| plain(*value))
+            .x_desc(x)
+            .y_desc(y)
+            .label_style(FONT)
+            .axis_desc_style(FONT)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        // Names of many bars stand in two rows.
+        let centred = ("sans-serif", 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
+        for (at, (name, values)) in named.iter().enumerate() {
+            let (x, y) = chart.backend_coord(&(at as f64, 0.0));
+            let row = if named.len() > 8 { at as i32 % 2 } else { 0 };
+            left.draw(&Text::new(name.clone(), (x, y + 6 + 16 * row), centred.clone()))?;
+            let mut bottom = 0.0;
+            for (value, colour) in values.iter().zip(STACK) {
+                let corners = [(at as f64 - 0.35, bottom), (at as f64 + 0.35, bottom + value)];
+                chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+                chart.draw_series([Rectangle::new(corners, WHITE.stroke_width(1))])?;
+                bottom += value;
+            }
+        }
+        // The uppermost part is named first, as it stands.
+        for (row, (part, colour)) in parts.iter().zip(STACK).collect::<Vec<_>>().into_iter().rev().enumerate() {
+            let y = 24 + 22 * row as i32;
+            right.draw(&Rectangle::new([(12, y - 7), (28, y + 7)], colour.filled()))?;
+            right.draw(&Text::new((*part).to_owned(), (36, y - 7), FONT))?;
+        }
+        Ok(())
+    })
+}
+
+/// Named points; upwards in decades, with a place of its own for none at all.
+pub(crate) fn scatter(x: &str, y: &str, points: &[(String, Look, (f64, f64))]) -> Result<String> {
+    draw(|root| {
+        const NONE: f64 = -0.5;
+        let upwards = |y: f64| if y > 0.0 { y.max(1.0).log10() } else { NONE };
+        let top = points.iter().map(|(.., (_, y))| upwards(*y)).fold(1.0, f64::max);
+        // By the root, so that those who ask little of the primary are told apart.
+        let mut chart = chart(root, -0.3..13.0, NONE - 0.8..top.ceil() + 0.3)?;
+        let decade = |value: &f64| match value {
+            value if (value - NONE).abs() < 1e-6 => "none".to_owned(),
+            value if value.fract().abs() < 1e-6 && *value >= 0.0 => plain(10_f64.powf(*value)),
+            _ => String::new(),
+        };
+        chart
+            .configure_mesh()
+            .y_labels(16)
+            .y_label_formatter(&decade)
+            .x_labels(12)
+            .x_label_formatter(&|value| if *value > 10.1 { String::new() } else { plain(value * value) })
+            .x_desc(x)
+            .y_desc(y)
+            .label_style(FONT)
+            .axis_desc_style(FONT)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        // Names that would lie on each other are moved, as little as will do.
+        let mut taken: Vec<(i32, i32)> = Vec::new();
+        for (name, look, (x, y)) in points {
+            let (px, py) = chart.backend_coord(&(x.sqrt(), upwards(*y)));
+            mark(root, (px, py), *look)?;
+            let is_free = |at: &i32| !taken.iter().any(|(tx, ty)| (tx - px).abs() < 150 && (ty - at).abs() < 15);
+            let nearest = (0..20).flat_map(|step| [py - 7 - 5 * step, py - 7 + 5 * step]).find(is_free);
+            let at = (px, nearest.unwrap_or(py - 7));
+            taken.push(at);
+            root.draw(&Text::new(name.clone(), (px + 10, at.1), FONT.into_font().color(&look.colour)))?;
+        }
+        Ok(())
+    })
+}
+
+/// What logarithms begin at.
+const LEAST: f64 = 1e-3;
+
+fn draw(draw: impl FnOnce(&Area<'_>) -> Result) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        draw(&root)?;
+        root.present()?;
+    }
+    // So that the page can scale it.
+    Ok(svg.replacen("<svg width=\"860\" height=\"380\"", "<svg role=\"img\"", 1))
+}
+
+fn chart<'a, 'b>(area: &'a Area<'b>, x: Range<f64>, y: Range<f64>) -> Result<Chart<'a, 'b>> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(12).margin_right(24).x_label_area_size(48).y_label_area_size(64);
+    Ok(builder.build_cartesian_2d(x, y)?)
+}
+
+/// From the least to the greatest, never empty.
+fn range(values: impl Iterator<Item = f64>, top: Option<f64>) -> Range<f64> {
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+    // A little room above.
+    let high = top.unwrap_or(if low >= 0.0 { high * 1.02 } else { high });
+    if high - low < 1e-9 { low..low + 1.0 } else { low..high }
+}
+
+/// One of six marks at a place.
+fn mark(area: &Area<'_>, (x, y): (i32, i32), Look { colour, mark }: Look) -> Result {
+    let (full, thin) = (colour.filled(), colour.stroke_width(2));
+    match mark {
+        0 => area.draw(&Circle::new((x, y), 4, full))?,
+        1 => area.draw(&TriangleMarker::new((x, y), 6, full))?,
+        2 => area.draw(&Cross::new((x, y), 4, thin))?,
+        3 => area.draw(&Rectangle::new([(x - 4, y - 4), (x + 4, y + 4)], full))?,
+        4 => area.draw(&Polygon::new([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], full))?,
+        _ => area.draw(&Circle::new((x, y), 4, thin))?,
+    }
+    Ok(())
+}
+
+fn legend(area: &Area<'_>, series: &[Series]) -> Result {
+    for (row, series) in series.iter().enumerate() {
+        let y = 24 + 22 * row as i32;
+        let style = series.look.colour.stroke_width(2);
+        let ends = if series.dashed { vec![(8, 14), (18, 24), (28, 34)] } else { vec![(8, 34)] };
+        for (from, to) in ends {
+            area.draw(&PathElement::new(vec![(from, y), (to, y)], style))?;
+        }
+        mark(area, (21, y), series.look)?;
+        area.draw(&Text::new(series.name.clone(), (40, y - 7), FONT))?;
+    }
+    Ok(())
+}
+
+/// A number without needless digits.
+pub(crate) fn plain(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e6 => format!("{}M", plain(value / 1e6)),
+        size if size >= 1e4 => format!("{}k", plain(value / 1e3)),
+        size if size >= 100.0 || value.fract().abs() < 1e-9 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.1}").trim_end_matches(".0").to_owned(),
+        _ => {
+            let digits = format!("{value:.3}");
+            digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plots_of_nothing_and_of_one_point_are_drawn() {
+        let frame = Frame { x: "x".to_owned(), y: "y".to_owned(), decades: true, shaded: Vec::new(), top: None };
+        let one = Series { name: "one".to_owned(), look: look("oracle"), dashed: true, points: vec![(0.0, 0.0)] };
+        for series in [&[][..], &[one]] {
+            assert!(lines(&frame, series).unwrap().ends_with("</svg>\n"));
+        }
+        assert!(bars("x", "y", &[], &[]).unwrap().contains("<svg role"));
+        assert!(scatter("x", "y", &[]).unwrap().contains("<svg role"));
+    }
+
+    #[test]
+    fn numbers_are_plain() {
+        let cases = [(0.0, "0"), (0.05, "0.05"), (1.5, "1.5"), (250.0, "250"), (60_000.0, "60k"), (2.5e6, "2.5M")];
+        for (value, expected) in cases {
+            assert_eq!(plain(value), expected);
+        }
+    }
+}

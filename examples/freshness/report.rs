@@ -1,0 +1,209 @@
+//! What was measured: told as it comes in, and kept in files as it comes in.
+
+use crate::args::Args;
+use crate::contestant::Contestant;
+use crate::figures::Cell;
+use crate::html;
+use crate::lag::Lag;
+use crate::stage::Result;
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// All runs so far.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    /// How to get it again.
+    pub(crate) command: String,
+    pub(crate) highwater: &'static str,
+    /// The servers, or that there were none.
+    pub(crate) versions: String,
+    pub(crate) seed: u64,
+    pub(crate) workload: String,
+    pub(crate) lag: String,
+    pub(crate) complete: bool,
+    pub(crate) cells: Vec<Cell>,
+    /// What happened meanwhile, in seconds, and what it was.
+    #[serde(skip)]
+    pub(crate) shaded: Vec<(Range<f64>, String)>,
+    /// What was asked for but for sweeps and strategies.
+    #[serde(skip)]
+    rest: String,
+    #[serde(skip)]
+    pub(crate) out: PathBuf,
+}
+
+/// Above this, in the middle, operations wait for the machine and not for servers.
+const LATE_MS: f64 = 50.0;
+
+/// How this program is run.
+pub(crate) const COMMAND: &str = "cargo run --release --example freshness";
+
+const HEAD: &str = "strategy         hit fresh | stale reads    p99     max | own writes  went back | replica primary | Redis\n\
+                    \u{20}                           |           %     ms      ms |   missed /M         /M |       %       % |    /s";
+
+impl Report {
+    /// An empty report of what `command` asks for. Makes the folder, so that it is known to work before anything starts.
+    pub(crate) fn new(args: &Args, command: String) -> Result<Self> {
+        let told = |error| format!("--out {}: {error}", args.out.display());
+        fs::create_dir_all(&args.out).map_err(told)?;
+        Ok(Self {
+            highwater: env!("CARGO_PKG_VERSION"),
+            versions: "simulated in memory, in virtual time".to_owned(),
+            seed: args.seed,
+            workload: args.workload_name(),
+            lag: args.lag.to_string(),
+            complete: false,
+            cells: Vec::new(),
+            shaded: shaded(args.lag, args.seconds(), args.redis_outage),
+            rest: rest(&command),
+            command,
+            out: args.out.clone(),
+        })
+    }
+
+    /// Tells a run, and keeps it.
+    pub(crate) fn add(&mut self, mut cell: Cell, bar: &ProgressBar) -> Result {
+        if cell.figures.sweep.is_empty() {
+            cell.figures.workload.clone_from(&self.workload);
+            cell.figures.lag.clone_from(&self.lag);
+            if self.cells.is_empty() {
+                say(bar, HEAD);
+            }
+            say(bar, &line(&cell));
+        }
+        self.cells.push(cell);
+        self.save_data()
+    }
+
+    pub(crate) fn not_available(&self, contestant: Contestant, bar: &ProgressBar) {
+        say(bar, &format!("{:<13} not available in this version", contestant.name()));
+    }
+
+    /// Writes what there is, for programs.
+    fn save_data(&self) -> Result {
+        fs::write(self.file("report.json"), serde_json::to_vec_pretty(self)?)?;
+        let mut csv = csv::Writer::from_path(self.file("figures.csv"))?;
+        for cell in &self.cells {
+            csv.serialize(&cell.figures)?;
+        }
+        Ok(csv.flush()?)
+    }
+
+    /// Writes everything.
+    pub(crate) fn save(&self) -> Result {
+        self.save_data()?;
+        fs::write(self.file("frontier.svg"), html::frontier_alone(self)?)?;
+        Ok(fs::write(self.file("report.html"), html::page(self)?)?)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        Path::new(&self.out).join(name)
+    }
+
+    /// The runs that were compared with each other, and those of one sweep.
+    pub(crate) fn of_sweep<'a>(&'a self, sweep: &'a str) -> impl Iterator<Item = &'a Cell> {
+        self.cells.iter().filter(move |cell| cell.figures.sweep == sweep)
+    }
+
+    /// How to get one sweep again.
+    pub(crate) fn command_of(&self, sweep: &str) -> String {
+        let command = format!("{COMMAND} -- --simulate --strategies highwater --sweep {sweep} {}", self.rest);
+        command.trim_end().to_owned()
+    }
+
+    /// What makes the figures worth less than they look.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for it in self.of_sweep("").map(|cell| &cell.figures) {
+            if it.late_p50_ms > LATE_MS {
+                notes.push(format!(
+                    "{}: half of the operations began more than {:.0} ms late. This machine cannot keep up: times mean little, \
+                     and staleness is measured in them; try a lower --rate",
+                    it.strategy, it.late_p50_ms
+                ));
+            }
+            let must = Contestant::from_str(&it.strategy, false).is_ok_and(Contestant::must_miss);
+            if must && self.lag == "spikes" && it.own_write_violations == 0 {
+                notes.push(format!(
+                    "{}: no read missed an own write, and some should have. So short a run shows nothing; try --own-reads 0.5 \
+                     or more --seconds",
+                    it.strategy
+                ));
+            }
+        }
+        notes
+    }
+
+    /// What must not be: broken promises of those who promise, and answers that no strategy explains.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for cell in &self.cells {
+            let figures = &cell.figures;
+            let place = format!("{} with {} and lag {}", figures.strategy, figures.workload, figures.lag);
+            let Ok(contestant) = Contestant::from_str(&figures.strategy, false) else { continue };
+            if contestant.promises_own_writes() && figures.own_write_violations > 0 {
+                let example = cell.example.as_deref().unwrap_or_default();
+                problems.push(format!("{place}: {} reads missed own writes. {example}", figures.own_write_violations));
+            }
+            if contestant.promises_monotonic() && figures.monotonic_violations > 0 {
+                problems.push(format!("{place}: {} reads went back", figures.monotonic_violations));
+            }
+            problems.extend(cell.absurd.iter().map(|absurd| format!("{place}: {absurd}")));
+        }
+        problems
+    }
+}
+
+/// What happens while a run goes on.
+pub(crate) fn shaded(lag: Lag, length: u64, outage: Option<(u64, u64)>) -> Vec<(Range<f64>, String)> {
+    let seconds = |(from, to): (u64, u64)| from as f64 / 1e6..to as f64 / 1e6;
+    let outage = outage.map(|outage| (seconds(outage), "Redis is away".to_owned()));
+    lag.troubles(length * 1_000_000)
+        .into_iter()
+        .map(|(span, what)| (seconds(span), what.to_owned()))
+        .chain(outage)
+        .collect()
+}
+
+/// The arguments without those that a command for one sweep brings along.
+fn rest(command: &str) -> String {
+    let arguments = command.split_once(" -- ").map_or("", |(_, arguments)| arguments);
+    let mut words = arguments.split(' ');
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "--simulate" | "" => {}
+            "--sweep" | "--strategies" | "--out" | "--redis-outage" => drop(words.next()),
+            _ if word.starts_with("--sweep=") || word.starts_with("--strategies=") => {}
+            _ => rest.push(word),
+        }
+    }
+    rest.join(" ")
+}
+
+/// One row of the table.
+fn line(cell: &Cell) -> String {
+    let it = &cell.figures;
+    format!(
+        "{:<14} {:>4.1}% {:>4.1}% | {:>10.2} {:>6.0} {:>7.0} | {:>10.0} {:>10.0} | {:>7.1} {:>7.1} | {:>5.0}",
+        it.strategy,
+        it.hit_rate * 100.0,
+        it.fresh_hit_rate * 100.0,
+        it.stale * 100.0,
+        it.stale_p99_ms,
+        it.stale_max_ms,
+        it.own_write_per_million,
+        it.monotonic_per_million,
+        it.replica * 100.0,
+        it.primary * 100.0,
+        it.redis_commands_per_s,
+    )
+}
+
+fn say(bar: &ProgressBar, text: &str) {
+    bar.suspend(|| println!("{text}"));
+}

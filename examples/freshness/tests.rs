@@ -1,0 +1,79 @@
+//! Whole runs in memory: the same again for the same seed, and everybody breaks what they are known to break.
+
+use crate::args::Args;
+use crate::bench::work;
+use crate::contestant::Contestant;
+use crate::report::Report;
+use clap::{Parser, ValueEnum};
+use indicatif::ProgressBar;
+
+fn run(arguments: &str) -> Report {
+    let out = tempfile::tempdir().unwrap();
+    let words = ["freshness", "--simulate", "--out", out.path().to_str().unwrap()].into_iter();
+    let args = Args::parse_from(words.chain(arguments.split(' ')));
+    args.check().unwrap();
+    let mut report = Report::new(&args, arguments.to_owned()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(work(&args, args.plan().unwrap(), &mut report, &ProgressBar::hidden())).unwrap();
+    report.complete = true;
+    report.save().unwrap();
+    report
+}
+
+#[test]
+fn a_seed_gives_the_same_report_again() {
+    let json = |arguments: &str| serde_json::to_string(&run(arguments)).unwrap();
+    let arguments = "--seconds 6 --rate 500 --capacity 100 --strategies highwater,ttl-1s,delete,stored,oracle --seed";
+    assert_eq!(json(&format!("{arguments} 7")), json(&format!("{arguments} 7")));
+    assert_ne!(json(&format!("{arguments} 7")), json(&format!("{arguments} 8")));
+}
+
+#[test]
+fn everybody_breaks_what_they_are_known_to_break_and_no_more() {
+    let report = run("--seconds 12 --own-reads 0.5 --lag spikes");
+    assert_eq!(report.problems(), Vec::<String>::new());
+    let of = |contestant: Contestant| {
+        &report.of_sweep("").find(|cell| cell.figures.strategy == contestant.name()).unwrap().figures
+    };
+    for contestant in Contestant::value_variants().iter().filter(|it| it.is_available()) {
+        let it = of(*contestant);
+        let misses = contestant.must_miss()
+            || matches!(contestant, Contestant::Sticky | Contestant::Delete | Contestant::WriteThrough);
+        assert_eq!(it.own_write_violations > 0, misses, "{}: {}", it.strategy, it.own_write_violations);
+        assert!(it.reads > 9_000 && it.failed == 0, "{}: {} reads, {} failed", it.strategy, it.reads, it.failed);
+    }
+    assert!(of(Contestant::Window).own_write_violations < of(Contestant::Replica).own_write_violations);
+    assert!(of(Contestant::Replica).monotonic_violations > 0 && of(Contestant::Sticky).monotonic_violations == 0);
+    let (ours, oracle) = (of(Contestant::Highwater), of(Contestant::Oracle));
+    assert!(ours.fresh_hit_rate < oracle.fresh_hit_rate && ours.fresh_hit_rate > 0.5 * oracle.fresh_hit_rate);
+    assert!(of(Contestant::Ttl60).hit_rate > oracle.hit_rate, "who may be stale hits more");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_starts() {
+    let check = |arguments: &str| {
+        Args::try_parse_from(["freshness"].into_iter().chain(arguments.split(' ')))
+            .map_err(|error| error.to_string())
+            .and_then(|args| args.check().and_then(|()| args.plan()).map(drop))
+            .unwrap_err()
+    };
+    let cases = [
+        ("--tokens 2", "--tokens is a share"),
+        ("--keys 0", "--keys is 0"),
+        ("--replicas 0", "--replicas is 0"),
+        ("--rate 0", "--rate"),
+        ("--rate NaN", "--rate"),
+        ("--lag soon", "give none, spikes, pause"),
+        ("--redis-outage 3-90", "ends after the run"),
+        ("--redis-outage 5-3", "must end after it has begun"),
+        ("--strategies watermark", "none of these --strategies is available"),
+        ("--trace /nowhere.csv", "/nowhere.csv: No such file"),
+        ("--trace /nowhere.csv --workload feed", "cannot be used with"),
+        ("--trace /nowhere.csv --sweep lag", "cannot be had with --trace"),
+        ("--bound 0s", "--bound"),
+    ];
+    for (arguments, expected) in cases {
+        let error = check(arguments);
+        assert!(error.contains(expected), "{arguments}: {error}");
+    }
+}
