@@ -6,6 +6,7 @@ use crate::fleet::Fleet;
 use crate::ledger::Ledger;
 use crate::ledger::announcer::Announcer;
 use crate::ledger::bus::Bus;
+use crate::resolve::retract_abandoned;
 use crate::source::{Fault, FaultKind, Probe, Role, Source};
 use crate::stats::StoreCounters;
 use crate::store::Store;
@@ -13,7 +14,6 @@ use crate::tasks::Tasks;
 use crate::tier::SharedTier;
 use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
-use crate::write::retract_abandoned;
 use crate::{Error, Highwater, History, Lsn, Settings};
 use futures_util::future::BoxFuture;
 use rand::rngs::{StdRng, SysRng};
@@ -162,7 +162,7 @@ impl<S: Source> StoreBuilder<S> {
         store.run();
         if let Some((listen, abandoned)) = tasks_of_bus {
             store.run_forever(listen);
-            store.run_forever(retract_abandoned(Arc::clone(&store), abandoned));
+            store.run_forever(retract_abandoned(Arc::downgrade(&store), abandoned));
         }
         store.fleet.ask_all(Instant::now() + START_TIME_MAX).await;
         Ok(Highwater(store))

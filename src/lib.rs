@@ -121,6 +121,7 @@ mod pilot;
 mod position;
 mod redis_link;
 mod repository;
+mod resolve;
 mod retraction;
 #[cfg(feature = "mutants")]
 pub mod rules;
@@ -161,7 +162,7 @@ pub use retraction::{NAMES_MAX, Retraction};
 pub use session::Session;
 pub use settings::Settings;
 pub use source::postgres::{Postgres, PostgresBuilder, PostgresNode, QueryError, Routed, Writer};
-pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats};
+pub use stats::{BusState, CacheStats, NodeStats, StoreCounts, StoreStats, WatermarkStats};
 pub use strategy::Strategy;
 pub use token::Token;
 pub use write::{Receipt, Tx, Unknown, WriteError};

@@ -49,6 +49,8 @@ counters! {
         hits_local,
         /// Reads answered by the shared tier.
         hits_shared,
+        /// Those of both that the watermark made possible: their entry's tag is below the read's floor.
+        hits_extended,
         /// Reads answered by a replica.
         loads_replica,
         /// Reads answered by the primary.
@@ -121,6 +123,11 @@ counters! {
         retractions_heard,
         /// Gaps noticed in what was heard.
         gaps,
+        /// Gaps and deaf times of which the log had kept everything that was missed.
+        repairs,
+        /// Epochs begun: from then on entries can be extended by the watermark, and none that is older. Why is told by the
+        /// event `epoch_begun`.
+        epochs,
         /// Times that the bus went deaf.
         deaf,
         /// Fills that were not offered to the shared tier because too many offers were under way.
@@ -146,6 +153,8 @@ pub struct StoreStats {
     pub bus: BusState,
     /// How long the bus has been other than live in all.
     pub deaf_time: Duration,
+    /// How far the watermark is; `None` without a bus.
+    pub watermark: Option<WatermarkStats>,
     /// The servers, in the order in which they were given.
     pub nodes: Vec<NodeStats>,
 }
@@ -160,6 +169,22 @@ pub enum BusState {
     Live,
     /// Not heard at present. Reads go by tag, and age is bounded.
     Deaf,
+}
+
+/// How far the watermark is: up to it, an entry that nothing retracted is known to be what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WatermarkStats {
+    /// Where it is; `None` while no epoch has begun, and entries answer by their tags alone.
+    pub position: Option<Lsn>,
+    /// How many bytes of log the primary has flushed beyond it, as far as is known.
+    pub lag_bytes: Option<u64>,
+    /// For how long the primary has been seen beyond it.
+    pub lag: Option<Duration>,
+    /// Commits of all instances that were announced and hold it back, when the log was asked last (about once a second).
+    pub announced: u64,
+    /// For how long the oldest of them had been announced then.
+    pub announced_for: Duration,
 }
 
 /// What is believed of one server.

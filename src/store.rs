@@ -171,7 +171,8 @@ impl<S: Source> Store<S> {
             Some(bus) => bus.state(),
             None => (BusState::None, Duration::ZERO),
         };
-        StoreStats { counts: self.counters.snapshot(), bus, deaf_time, nodes: self.fleet.stats() }
+        let watermark = self.bus.as_ref().map(|bus| bus.watermark());
+        StoreStats { counts: self.counters.snapshot(), bus, deaf_time, watermark, nodes: self.fleet.stats() }
     }
 }
 

@@ -60,7 +60,7 @@ events! {
     /// A message was missed.
     warn bus_gap(gap: &dyn Debug => debug(gap)) "messages of the bus are missing";
     /// From this position on an entry can be extended by the watermark of this log.
-    info epoch_begun(lineage: &dyn Debug => debug(lineage), start: Lsn => display(start)) "an epoch begins";
+    info epoch_begun(lineage: &dyn Debug => debug(lineage), start: Lsn => display(start), why: &dyn Debug => debug(why)) "an epoch begins";
     /// A writer announced a commit and never settled it; what it named is retracted.
     debug announcement_abandoned() "an announcement was given up";
     /// A commit goes ahead without an announcement; its token is pinned.

@@ -2,22 +2,22 @@
 
 use crate::cache::Cache;
 use crate::ledger::announcer::{Announced, Told};
-use crate::ledger::message;
 use crate::repository::Repository;
+use crate::resolve::{Case, resolve};
 use crate::retraction::{Names, Retraction};
 use crate::rules::{Rule, holds};
 use crate::session::Session;
 use crate::source::{Committed, Fault, FaultKind, Outcome, Source, Transaction};
 use crate::store::Store;
 use crate::trace;
-use crate::{Error, History, Lsn, Position, Postgres};
+use crate::{Error, Lsn, Position, Postgres};
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 /// A transaction on the primary, begun by [`Highwater::begin`](crate::Highwater::begin). Its statements go through the
@@ -127,9 +127,6 @@ impl fmt::Debug for Unknown {
 
 /// How long a commit may take before its outcome counts as unknown.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Between two questions what became of a transaction.
-const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
 impl<S: Source> Tx<S> {
     pub(crate) async fn begin(store: Arc<Store<S>>, session: &Session) -> Result<Self, Error> {
@@ -352,84 +349,4 @@ pub(crate) async fn retract<S: Source>(
         bus.settled(position.lsn);
     }
     told
-}
-
-/// Retracts, for ever, what the log gave up: its writer is gone, and perhaps it committed.
-pub(crate) async fn retract_abandoned<S: Source>(store: Arc<Store<S>>, mut abandoned: mpsc::Receiver<Vec<u8>>) {
-    while let Some(announced) = abandoned.recv().await {
-        let Some((xid, notice)) = message::read_announced(&announced) else { continue };
-        let history = store.history();
-        if notice.history != store.epochs.current().fingerprint {
-            continue;
-        }
-        store.counters.abandoned.add_one();
-        trace::announcement_abandoned();
-        let names = Names { keys: notice.keys, groups: notice.groups };
-        let session = Session::new();
-        let case = Case { xid, begun_on: notice.position.timeline, history, session, names };
-        let keeper = Arc::clone(&store);
-        store.spawn(async move {
-            resolve(&keeper, case).await;
-        });
-    }
-}
-
-/// A transaction whose outcome is unknown.
-struct Case {
-    xid: Option<u64>,
-    begun_on: crate::Timeline,
-    /// The history that was known when it was sent.
-    history: Arc<History>,
-    session: Session,
-    names: Names,
-}
-
-impl Case {
-    /// Whether this is still the log that the transaction was sent to: another may have given the same id to another
-    /// transaction, and may have lost what this one committed.
-    fn is_of(&self, now: &History) -> bool {
-        let known = self.history.timeline() != self.begun_on || now.fingerprint() == self.history.fingerprint();
-        now.timeline() == self.begun_on && known || !holds(Rule::OutcomeOfHistory)
-    }
-}
-
-/// Finds out what became of a transaction, and lets its session go on when it is over.
-async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
-    let until = Instant::now() + store.fleet.settings.resolve_time_max;
-    let mut retracted = false;
-    // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same.
-    let known = Position { timeline: case.begun_on, lsn: store.epochs.high_water().insert() };
-    retract(store, known, case.names.clone(), None).await;
-    while Instant::now() < until && store.check_open().is_ok() {
-        if let Some(outcome) = ask_after(store, &case, until).await {
-            // Read after the transaction was over, so at or above its commit.
-            if let Ok((history, position)) = store.fleet.primary_place(until).await {
-                // The position of another log covers nothing of what the old one committed.
-                let outcome = if case.is_of(&history) { outcome } else { Outcome::Forgotten };
-                if outcome == Outcome::InProgress {
-                    if !retracted {
-                        retract(store, position, case.names.clone(), None).await;
-                        retracted = true;
-                    }
-                } else {
-                    retract(store, position, case.names, None).await;
-                    // History may have been replaced since: what this one committed is told as lost then.
-                    case.session.end_unresolved(&history, position);
-                    return outcome;
-                }
-            }
-        }
-        sleep(RESOLVE_PAUSE).await;
-    }
-    Outcome::Forgotten
-}
-
-/// What the primary says became of the transaction; `None` where no primary answers.
-async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> Option<Outcome> {
-    let node = store.fleet.find_primary(until).await.ok()?;
-    if !case.is_of(&store.history()) {
-        return Some(Outcome::Forgotten);
-    }
-    let Some(xid) = case.xid else { return Some(Outcome::Aborted) };
-    timeout_at(until, store.fleet.source.outcome(node, xid, case.begun_on)).await.ok()?.ok()
 }

@@ -1,6 +1,7 @@
 //! A cache of one kind of row.
 
 mod builder;
+mod demand;
 mod load;
 mod name;
 mod older;

@@ -207,6 +207,14 @@ impl<S: Source> Fleet<S> {
         Bound { tag: young.map_or(Lsn::MAX, |sample| sample.insert), since_ms }
     }
 
+    /// For how long the primary has been seen beyond `position`, as far as its positions are remembered.
+    pub(crate) fn behind_for(&self, position: Lsn) -> Duration {
+        let samples = self.samples.load();
+        let beyond = samples.iter().find(|sample| sample.insert > position);
+        beyond
+            .map_or(Duration::ZERO, |sample| Duration::from_millis(self.clock.now_ms().saturating_sub(sample.begun_ms)))
+    }
+
     /// Forgets the positions of the primary: its log was set back.
     pub(crate) fn forget_samples(&self) {
         self.samples.store(Arc::default());

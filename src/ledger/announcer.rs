@@ -97,7 +97,7 @@ struct Deferred {
 }
 
 /// How long an announcement holds the watermark back at most. Late writers pin, so no promise needs it longer.
-const LEASE: Duration = Duration::from_millis(1_500);
+pub(super) const LEASE: Duration = Duration::from_millis(1_500);
 
 /// How long a commit waits for its announcement to be acknowledged.
 const ANNOUNCE_TIME_MAX: Duration = Duration::from_millis(100);

@@ -1,13 +1,15 @@
 //! What is made of what is heard: floors are raised, and the epoch knows from where on it hears everything.
 
+use super::announcer::LEASE;
 use super::hearing::{Heard, Hearing, Timing};
 use super::listener::{Hear, listen};
-use super::{Ledger, Lineage, Pulse};
+use super::place::Gap;
+use super::{Beat, Ledger, Lineage, Pulse};
 use crate::epoch::Span;
 use crate::fleet::Fleet;
 use crate::rules::{Rule, holds};
 use crate::source::Source;
-use crate::stats::Counter;
+use crate::stats::{Counter, WatermarkStats};
 use crate::trace;
 use crate::{BusState, Lsn, Position};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +42,25 @@ struct State {
     lineage: Option<Lineage>,
     /// The history that the log spoke of last, and its watermark.
     covered: (u64, Lsn),
+    /// How many commits were announced and may still come, and for how long the oldest has stood.
+    announced: (u64, Duration),
+    /// Why the next epoch will begin.
+    why: Why,
     deaf_since: Instant,
     deaf_before: Duration,
+}
+
+/// Why an epoch begins: from here on entries are extended again, and none that is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The log is heard for the first time.
+    Start,
+    /// Messages were missed, and the log has not kept them.
+    Missed,
+    /// It is another log, or an older copy of it.
+    OtherLog,
+    /// History was replaced.
+    History,
 }
 
 /// How often a start is looked for while there is none: the primary was away, or history was replaced.
@@ -60,6 +79,8 @@ impl<S: Source> Bus<S> {
             round: 0,
             lineage: None,
             covered: (0, Lsn::ZERO),
+            announced: (0, Duration::ZERO),
+            why: Why::Start,
             deaf_since: Instant::now(),
             deaf_before: Duration::ZERO,
         };
@@ -104,12 +125,13 @@ impl<S: Source> Bus<S> {
     }
 
     fn begin(&self, round: u64, history: u64, start: Position) {
-        let state = self.lock();
+        let mut state = self.lock();
         let ours = self.fleet.epochs.current().history.timeline() == start.timeline;
         if let Some(lineage) = state.lineage.filter(|_| state.live && state.whole && state.round == round && ours) {
             let start = if holds(Rule::HeardFromProof) { start.lsn } else { Lsn::ZERO };
             let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
-            trace::epoch_begun(&lineage, start);
+            self.fleet.counters.epochs.add_one();
+            trace::epoch_begun(&lineage, start, &std::mem::replace(&mut state.why, Why::History));
             self.fleet.epochs.hear(history, Arc::new(Span::new(lineage, start, watermark)));
         }
     }
@@ -139,15 +161,17 @@ impl<S: Source> Bus<S> {
                 if self.fleet.primary_position(deadline).await.is_ok()
                     && let Ok(beat) = ledger.beat(random(), self.fleet.epochs.pulse()).await
                 {
-                    self.abandon(beat.abandoned);
+                    self.answered(beat);
                 }
             }
         }
     }
 
-    fn abandon(&self, announced: Vec<Vec<u8>>) {
+    fn answered(&self, beat: Beat) {
+        let oldest = if beat.open > 0 { LEASE.saturating_sub(beat.first_ends) } else { Duration::ZERO };
+        self.lock().announced = (beat.open, oldest);
         // Where the queue is full they end with the lives of what they would retract.
-        announced.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
+        beat.abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
     }
 
     fn set_live(&self, live: bool) {
@@ -180,6 +204,7 @@ impl<S: Source> Bus<S> {
 
     fn resume(&self) {
         let mut state = self.lock();
+        self.fleet.counters.repairs.add(u64::from(!state.whole));
         state.whole = true;
         self.fleet.epochs.resume();
         drop(state);
@@ -197,6 +222,15 @@ impl<S: Source> Bus<S> {
                 span.raise(watermark);
             }
         }
+    }
+
+    pub(crate) fn watermark(&self) -> WatermarkStats {
+        let (announced, announced_for) = self.lock().announced;
+        let epoch = self.fleet.epochs.current();
+        let position = epoch.span.as_ref().map(|span| span.watermark());
+        let lag_bytes = position.map(|own| self.fleet.epochs.high_water().flush().bytes_ahead_of(own));
+        let lag = position.map(|own| self.fleet.behind_for(own));
+        WatermarkStats { position, lag_bytes, lag, announced, announced_for }
     }
 
     pub(crate) fn was_heard(&self) -> bool {
@@ -219,8 +253,8 @@ impl<S: Source> Hear for Owner<S> {
         self.0.fleet.epochs.pulse()
     }
 
-    fn abandoned(&mut self, announced: Vec<Vec<u8>>) {
-        self.0.abandon(announced);
+    fn answered(&mut self, beat: Beat) {
+        self.0.answered(beat);
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -243,6 +277,7 @@ impl<S: Source> Hear for Owner<S> {
             Heard::Covered { lineage, history, watermark } => bus.covered(lineage, history, watermark),
             Heard::Gap(gap) => {
                 trace::bus_gap(&gap);
+                bus.lock().why = if gap == Gap::Missing { Why::Missed } else { Why::OtherLog };
                 bus.suspend(&fleet.counters.gaps);
             }
             Heard::Deaf(why) => {

@@ -236,7 +236,7 @@ impl<R: FnMut() -> u64> Hearing<R> {
     }
 
     /// What became of the last heartbeat: `None` if it could not be sent, which says nothing of the subscription.
-    pub(crate) fn beat_answered(&mut self, beat: Option<Beat>, now: Instant) {
+    pub(crate) fn beat_answered(&mut self, beat: Option<&Beat>, now: Instant) {
         match (beat, &mut self.state) {
             (Some(beat), _) => self.hear_generation(beat.generation),
             (None, State::Open(channel)) => {

@@ -15,8 +15,8 @@ pub(crate) trait Hear: Send {
     /// What the next heartbeat says.
     fn pulse(&mut self) -> Pulse;
 
-    /// Announcements were given up: what they named has to be retracted. Must not wait, as [`hear`](Self::hear).
-    fn abandoned(&mut self, announced: Vec<Vec<u8>>);
+    /// Takes what the log answered to a heartbeat. Must not wait, as [`hear`](Self::hear).
+    fn answered(&mut self, beat: Beat);
 
     /// Takes what was heard, in order. It runs between two messages, so it must not wait: what takes time (reading a
     /// position of the primary for a new epoch) is handed to somebody else.
@@ -58,12 +58,11 @@ where
         // Messages come after the answers: a flood of them must not keep our own heartbeat from being sent.
         tokio::select! {
             biased;
-            mut answer = done(&mut beat) => {
+            answer = done(&mut beat) => {
                 beats.about(&answer);
-                let abandoned = answer.as_mut().map(|beat| std::mem::take(&mut beat.abandoned)).unwrap_or_default();
-                hearing.beat_answered(answer.ok(), Instant::now());
-                if !abandoned.is_empty() {
-                    owner.abandoned(abandoned);
+                hearing.beat_answered(answer.as_ref().ok(), Instant::now());
+                if let Ok(beat) = answer {
+                    owner.answered(beat);
                 }
             }
             answer = done(&mut repair) => hearing.repaired(answer.ok().flatten().as_deref()),

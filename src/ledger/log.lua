@@ -125,13 +125,15 @@ local function is_noted(log, id)
   return false
 end
 
--- Gives up what was waited for long enough. Returns what had been announced.
+-- Gives up what was waited for long enough. Returns what had been announced, and in how many milliseconds the first of
+-- what is left is given up.
 local function sweep(key, log)
-  local now, kept, abandoned = now_ms(), '', {}
+  local now, kept, abandoned, first = now_ms(), '', {}, nil
   for at = 1, #log.p, PENDING_BYTES do
     local record = string.sub(log.p, at, at + PENDING_BYTES - 1)
-    if value(string.sub(record, 33, 40)) > now then
-      kept = kept .. record
+    local left = value(string.sub(record, 33, 40)) - now
+    if left > 0 then
+      kept, first = kept .. record, math.min(first or left, left)
     else
       local name = 'a' .. string.sub(record, 1, 16)
       local announced = redis.call('HGET', key, name)
@@ -142,7 +144,7 @@ local function sweep(key, log)
     end
   end
   log.p = kept
-  return abandoned
+  return abandoned, first or 0
 end
 
 -- The 36 bytes in front of every message (message.rs).

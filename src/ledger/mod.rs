@@ -79,12 +79,16 @@ pub struct Pulse {
 }
 
 /// What the log answers to a heartbeat.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Beat {
     /// How often history was replaced without a new timeline, as far as this log knows.
     pub generation: u64,
     /// Announcements that were given up just now, as they are kept.
     pub abandoned: Vec<Vec<u8>>,
+    /// How many announcements are open.
+    pub open: u64,
+    /// When the first of them is given up, from now; zero where there is none.
+    pub first_ends: Duration,
 }
 
 /// The log of retractions that instances share: [`RedisLedger`], or in memory [`Shared`](crate::memory::Shared).

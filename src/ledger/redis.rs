@@ -190,13 +190,15 @@ impl Ledger for RedisLedger {
         let (body, flush) = (message::heartbeat(nonce, pulse.history), pulse.flush.offset().to_be_bytes());
         let args = vec![self.channel.as_bytes(), &candidate, &generation, &body, &flush];
         let answer = match self.one(&self.scripts.beat, vec![self.record.clone()], args).await? {
-            Value::Array(answer) => <[Value; 2]>::try_from(answer).ok(),
+            Value::Array(answer) => <[Value; 4]>::try_from(answer).ok(),
             _ => None,
         };
         match answer {
-            Some([Value::BulkString(generation), Value::Array(abandoned)]) => {
+            Some([Value::BulkString(generation), Value::Array(abandoned), Value::Int(open), Value::Int(ends_ms)]) => {
                 let generation = <[u8; 8]>::try_from(generation.as_slice()).ok().map(u64::from_be_bytes);
-                generation.map(|generation| Beat { generation, abandoned: texts(abandoned) })
+                let (open, ends_ms) = (open.max(0).unsigned_abs(), ends_ms.max(0).unsigned_abs());
+                let first_ends = Duration::from_millis(ends_ms);
+                generation.map(|generation| Beat { generation, abandoned: texts(abandoned), open, first_ends })
             }
             _ => None,
         }

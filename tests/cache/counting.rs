@@ -38,6 +38,7 @@ async fn every_counter_moves() {
     refused(&mut moved).await;
     redis_away(&mut moved).await;
     crowded(&mut moved).await;
+    watermark(&mut moved).await;
     replaced(&mut moved).await;
     crashed(&mut moved).await;
     unknown(&mut moved).await;
@@ -127,6 +128,45 @@ async fn behind(moved: &mut Moved) {
     moved.note(&instance);
 }
 
+/// What the watermark covers, and what holds it back.
+async fn watermark(moved: &mut Moved) {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let one = Instance::sharing(&cluster, &shared.client(1)).await;
+    let two = Instance::sharing(&cluster, &shared.client(2)).await;
+    let (anybody, writer) = (Session::new(), Session::new());
+    // What is filled on the primary is tagged just below its log's end, and only what lies above the epoch's start is extended.
+    one.write(&anybody, 1, "ada").await;
+    one.get(&anybody, 2).await;
+    one.write(&writer, 1, "grace").await;
+    sleep(Duration::from_millis(100)).await;
+    one.get(&writer, 2).await;
+    let (stats, watermark) = (one.users.stats(), one.store.stats().watermark.unwrap());
+    assert_eq!((stats.hits_local, stats.hits_extended), (1, 1));
+    assert!(watermark.position > Some(Lsn::ZERO) && watermark.lag == Some(Duration::ZERO), "{watermark:?}");
+    assert_eq!((watermark.lag_bytes, watermark.announced), (Some(0), 0));
+    // A writer that is cut off behind its commit.
+    cluster.set_commit_pace(Duration::from_millis(100), Duration::from_millis(100));
+    let mut tx = one.begin(&writer).await;
+    tx.put("users", 2, "joan".to_owned()).await.unwrap();
+    tx.retract(&one.users, &2);
+    let (committed, ()) = tokio::join!(tx.commit(), async {
+        sleep(Duration::from_millis(50)).await;
+        shared.cut_off(1, true);
+    });
+    assert!(!committed.unwrap().told);
+    two.write(&Session::new(), 3, "ada").await;
+    sleep(Duration::from_millis(1_200)).await;
+    let held = two.store.stats().watermark.unwrap();
+    assert!(held.announced == 1 && held.announced_for > Duration::from_millis(200), "{held:?}");
+    assert!(held.lag_bytes > Some(0) && held.lag > Some(Duration::ZERO), "{held:?}");
+    sleep(Duration::from_secs(2)).await;
+    let free = two.store.stats().watermark.unwrap();
+    assert_eq!((free.announced, free.announced_for, free.lag_bytes), (0, Duration::ZERO, Some(0)), "{free:?}");
+    assert_eq!(two.store.stats().counts.abandoned, 1);
+    moved.note(&one);
+    moved.note(&two);
+}
+
 /// Fills that a retraction overtook, that nobody can take, and that several waited for.
 async fn refused(moved: &mut Moved) {
     let cluster = cluster(0);
@@ -158,7 +198,8 @@ async fn redis_away(moved: &mut Moved) {
     one.write(&Session::new(), 2, "grace").await;
     shared.set_delivery(Delivery::default());
     sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(two.store.stats().counts.gaps, 1);
+    let counts = two.store.stats().counts;
+    assert_eq!((counts.gaps, counts.repairs, counts.epochs), (1, 1, 1));
     let before = two.store.stats().deaf_time;
     shared.set_down(true);
     one.write(&Session::new(), 3, "grace").await;

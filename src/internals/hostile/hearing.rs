@@ -87,7 +87,7 @@ impl World {
                 3 | 4 => {}
                 5 => self.hearing.ended(now),
                 6 => self.hearing.beat_answered(None, now),
-                7 => self.hearing.beat_answered(Some(Beat { generation: self.generation, abandoned: Vec::new() }), now),
+                7 => self.hearing.beat_answered(Some(&Beat { generation: self.generation, ..Beat::default() }), now),
                 8 => self.retract(),
                 9 => self.beat(),
                 10 | 11 => self.deliver(script.next().unwrap_or(0), false),

@@ -156,7 +156,7 @@ fn a_subscription_that_ends_is_opened_again() {
 #[test]
 fn generations_rise_from_anywhere() {
     let mut world = World::live(0);
-    world.hearing.beat_answered(Some(Beat { generation: 2, abandoned: Vec::new() }), world.now);
+    world.hearing.beat_answered(Some(&Beat { generation: 2, ..Beat::default() }), world.now);
     assert_eq!(world.effects(), [Effect::Tell(Heard::Generation(2))]);
     let raised = Frame { generation: 3, ..frame(LOG, 0) };
     let bytes = [raised.encode(), message::heartbeat(99, 1)].concat();

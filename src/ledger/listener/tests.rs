@@ -67,7 +67,7 @@ impl Ledger for Log {
             std::future::pending::<()>().await;
         }
         self.publish(&message::heartbeat(nonce, 1));
-        Ok(Beat { generation: 0, abandoned: Vec::new() })
+        Ok(Beat::default())
     }
 
     async fn subscribe(&self) -> Result<Self::Subscription, TierError> {
@@ -95,7 +95,7 @@ impl Hear for Owner {
         Pulse { generation: 0, history: 1, flush: crate::Lsn::ZERO }
     }
 
-    fn abandoned(&mut self, _: Vec<Vec<u8>>) {}
+    fn answered(&mut self, _: Beat) {}
 
     fn hear(&mut self, heard: Heard) {
         if !matches!(heard, Heard::Live | Heard::Deaf(_) | Heard::Retracted(_)) {

@@ -26,7 +26,7 @@ impl Hear for Mouth {
         pulse(0)
     }
 
-    fn abandoned(&mut self, _: Vec<Vec<u8>>) {}
+    fn answered(&mut self, _: Beat) {}
 
     fn hear(&mut self, heard: Heard) {
         if !matches!(heard, Heard::Covered { .. } | Heard::Begun(_) | Heard::Whole) {

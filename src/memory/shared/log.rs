@@ -2,7 +2,7 @@
 
 use crate::Lsn;
 use crate::ledger::message::{self, Frame};
-use crate::ledger::{Announcement, Lineage, Notice, Pulse, Retracted, Settlement};
+use crate::ledger::{Announcement, Beat, Lineage, Notice, Pulse, Retracted, Settlement};
 use crate::rules::{Rule, holds};
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, VecDeque};
@@ -119,20 +119,16 @@ impl Log {
         (Retracted { vouched_by: vouched.then(|| self.lineage(replication)), abandoned }, bytes)
     }
 
-    /// Returns the generation, what was given up, and the message.
-    pub(super) fn beat(
-        &mut self,
-        replication: u64,
-        nonce: u64,
-        pulse: Pulse,
-        now: Instant,
-    ) -> (u64, Vec<Vec<u8>>, Vec<u8>) {
+    /// Returns the answer and the message.
+    pub(super) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (Beat, Vec<u8>) {
         let abandoned = self.sweep(now);
         self.generation = self.generation.max(pulse.generation);
         self.raise(pulse.history, pulse.flush);
         let frame = self.frame(replication, pulse.history);
         let bytes = [&frame.encode()[..], &message::heartbeat(nonce, pulse.history)].concat();
-        (self.generation, abandoned, bytes)
+        let first_ends = self.pending.iter().map(|pending| pending.until.saturating_duration_since(now)).min();
+        let (generation, open) = (self.generation, self.pending.len() as u64);
+        (Beat { generation, abandoned, open, first_ends: first_ends.unwrap_or_default() }, bytes)
     }
 
     pub(super) fn repair(&self, replication: u64, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {

@@ -170,9 +170,9 @@ impl Redis {
 
     pub(super) fn beat(&mut self, nonce: u64, pulse: Pulse) -> Beat {
         let (now, replication) = (self.now, self.replication);
-        let (generation, abandoned, message) = self.log().beat(replication, nonce, pulse, now);
+        let (beat, message) = self.log().beat(replication, nonce, pulse, now);
         self.bus.publish(now, &message, &self.cut_off);
-        Beat { generation, abandoned }
+        beat
     }
 
     pub(super) fn repair(&self, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
