@@ -100,6 +100,7 @@ mod clock;
 mod connect;
 pub mod devices;
 mod digest;
+mod early;
 mod entry;
 mod epoch;
 mod error;

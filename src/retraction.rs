@@ -65,6 +65,12 @@ impl Retraction {
         self.problem.get_or_insert(error);
     }
 
+    /// The names so far, unless something is wrong with one of them.
+    pub(crate) fn names(&self) -> Option<Names> {
+        let (keys, groups) = (self.keys.clone(), self.groups.clone());
+        Self { keys, groups, problem: None }.into_names().ok().filter(|_| self.problem.is_none())
+    }
+
     /// The names, each once, or what was wrong with one of them.
     pub(crate) fn into_names(mut self) -> Result<Names, Error> {
         if let Some(problem) = self.problem {
@@ -87,7 +93,11 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.groups.is_empty()
+        self.count() == 0
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.keys.len() + self.groups.len()
     }
 
     /// The notice that tells them.

@@ -2,8 +2,10 @@
 
 use crate::epoch::Epochs;
 use crate::fleet::Fleet;
+use crate::ledger::Notice;
 use crate::ledger::announcer::Announcer;
 use crate::ledger::bus::Bus;
+use crate::retraction::Names;
 use crate::source::Source;
 use crate::stats::{StoreCounters, StoreStats};
 use crate::tasks::Tasks;
@@ -11,7 +13,7 @@ use crate::tier::TierError;
 use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
 use crate::trace;
-use crate::{BusState, Error, History};
+use crate::{BusState, Error, History, Position};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
@@ -19,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// What the caches and writers of one cluster share.
 pub(crate) struct Store<S> {
@@ -93,6 +96,11 @@ impl<S: Source> Store<S> {
         self.tasks.spawn(task);
     }
 
+    /// Cancelled when the store closes.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.tasks.closing()
+    }
+
     /// The history that the instance is in.
     pub(crate) fn history(&self) -> Arc<History> {
         Arc::clone(&self.epochs.current().history)
@@ -145,6 +153,15 @@ impl<S: Source> Store<S> {
     pub(crate) fn jitter(&self, life: Duration) -> Duration {
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         life.mul_f64(1.0 - chance.random::<f64>() * JITTER)
+    }
+
+    /// What tells the log that a transaction begun there may commit. `None` where it names nothing, since nobody could say then
+    /// what it changed, and on another timeline than this instance's: the log is of one history.
+    pub(crate) fn announcement(&self, begun: Position, names: Names) -> Option<(Arc<Announcer>, Notice)> {
+        let announcer = self.announcer.as_ref().filter(|_| !names.is_empty())?;
+        let epoch = self.epochs.current();
+        let ours = epoch.history.timeline() == begun.timeline;
+        ours.then(|| (Arc::clone(announcer), names.notice(epoch.fingerprint, begun)))
     }
 
     /// Sixteen bytes that nobody can guess.

@@ -55,7 +55,7 @@ pub(crate) struct Announced {
     /// The history that it was announced in.
     pub(crate) history: u64,
     /// The log that acknowledged it; without one it may still arrive there, and has to be refused then.
-    lineage: Option<Lineage>,
+    pub(crate) lineage: Option<Lineage>,
 }
 
 /// What became of a retraction.
@@ -97,7 +97,7 @@ struct Deferred {
 }
 
 /// How long an announcement holds the watermark back at most. Late writers pin, so no promise needs it longer.
-pub(super) const LEASE: Duration = Duration::from_millis(1_500);
+pub(crate) const LEASE: Duration = Duration::from_millis(1_500);
 
 /// How long a commit waits for its announcement to be acknowledged.
 const ANNOUNCE_TIME_MAX: Duration = Duration::from_millis(100);

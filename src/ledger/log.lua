@@ -6,7 +6,7 @@
 -- w    the watermark of each history, the last 8 that were raised: history (8), position (8)
 -- p    the commits that were announced and may still come, at most 256: id (16), history (8), the position that the commit
 --      will be above (8), until when they are waited for in milliseconds of this server's clock (8)
--- n    the last 64 announcements that were settled before they arrived, and are refused when they do: id (16)
+-- n    the last 64 announcements that were settled or withdrawn, and are refused should they still arrive: id (16)
 -- a…   what was announced under this id, if it is not long: for whoever finds that its writer is gone
 -- m…   the last 1024 messages, by their number modulo 1024, empty where one is long: for whoever missed them
 --

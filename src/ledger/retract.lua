@@ -24,7 +24,8 @@ local history = string.sub(body, 2, 9)
 local abandoned = sweep(KEYS[1], log)
 local vouched = ''
 if id ~= '' then
-  if remove(log, id) then vouched = log.lineage else note(log, id) end
+  if remove(log, id) then vouched = log.lineage end
+  note(log, id)
   raise(log, history, flush)
 end
 log.seq = log.seq + 1

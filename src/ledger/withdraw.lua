@@ -6,6 +6,7 @@
 
 local id = ARGV[2]
 local log = open(KEYS[1], ARGV[1])
-if remove(log, id) then redis.call('HDEL', KEYS[1], 'a' .. id) else note(log, id) end
+if remove(log, id) then redis.call('HDEL', KEYS[1], 'a' .. id) end
+note(log, id)
 save(KEYS[1], log)
 return 0

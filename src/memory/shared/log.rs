@@ -90,9 +90,8 @@ impl Log {
     }
 
     pub(super) fn withdraw(&mut self, id: Id) {
-        if !self.remove(id) {
-            self.note(id);
-        }
+        self.remove(id);
+        self.note(id);
     }
 
     /// Takes the next number, and the announcement off the list. Returns what was found, and the message.
@@ -107,9 +106,7 @@ impl Log {
         let mut vouched = false;
         if let Some(Settlement { id, flush }) = settlement {
             vouched = self.remove(id);
-            if !vouched {
-                self.note(id);
-            }
+            self.note(id);
             self.raise(notice.history, flush);
         }
         self.sequence += 1;
