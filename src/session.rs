@@ -77,7 +77,7 @@ struct Sights {
 pub(crate) struct Seen {
     on_standby: Option<Sight>,
     on_primary: Option<Sight>,
-    /// The fill shown last. It reflects everything seen before it, so it satisfies itself.
+    /// The fill shown last, while the sights cover it. It reflects everything seen before it, so it satisfies itself.
     pub(crate) fill: Option<u64>,
 }
 
@@ -273,6 +273,8 @@ impl Session {
                 };
                 sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
                 sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
+                // An instance that has not noticed the loss may show that fill again, which is a sight anew.
+                sights.seen.fill = None;
             }
         });
     }
