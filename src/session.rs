@@ -68,6 +68,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Sights {
     seen: Seen,
+    /// A sight that gave way to one in another log, of reads that were under way at once: if it is lost, nobody was told.
+    overtaken: Option<Sight>,
     /// How many transactions there are whose outcome is unknown: until they are over, only the primary can answer.
     unresolved: usize,
 }
@@ -78,7 +80,7 @@ struct Sights {
 pub(crate) struct Seen {
     on_standby: Option<Sight>,
     on_primary: Option<Sight>,
-    /// The fill shown last. It reflects everything seen before it, so it satisfies itself.
+    /// The fill shown last, while the sights cover it. It reflects everything seen before it, so it satisfies itself.
     pub(crate) fill: Option<u64>,
 }
 
@@ -230,14 +232,22 @@ impl Session {
         }
         let position = Position { timeline: stamp.timeline, lsn: upper };
         let shown = Sight { position, branch: history.branch(position.timeline) };
+        let survived = |sight: &Sight| {
+            let standing = history.standing_in(sight.position, sight.branch);
+            sight.position.timeline < history.timeline() && matches!(standing, Standing::Floor(_))
+        };
         self.update(|state| {
-            let seen = &mut state.clusters.entry(cluster).or_default().seen;
+            let Sights { seen, overtaken, .. } = state.clusters.entry(cluster).or_default();
             let is_all = seen == before || !holds(Rule::FillCoversAllSeen);
             let side = match stamp.origin {
                 Origin::Standby => &mut seen.on_standby,
                 Origin::Primary => &mut seen.on_primary,
             };
-            *side = Some(later(*side, shown));
+            let (latest, other) = later(*side, shown);
+            *side = Some(latest);
+            if let Some(other) = other.filter(|other| !is_all && !survived(other)) {
+                *overtaken = Some(later(*overtaken, other).0);
+            }
             seen.fill = is_all.then_some(fill);
         });
     }
@@ -276,6 +286,9 @@ impl Session {
                 };
                 sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
                 sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
+                sights.overtaken = None;
+                // An instance that has not noticed the loss may show that fill again, which is a sight anew.
+                sights.seen.fill = None;
             }
         });
     }
@@ -322,6 +335,10 @@ impl Session {
             };
             floor.seen_on_standby = sights.seen.on_standby.and_then(&mut resolve);
             floor.seen_on_primary = sights.seen.on_primary.and_then(&mut resolve);
+            if let Some(overtaken) = sights.overtaken {
+                // What survived of it lies below the sight that overtook it.
+                resolve(overtaken);
+            }
             floor.seen = sights.seen;
         }
         floor
@@ -346,15 +363,16 @@ impl Session {
     }
 }
 
-/// The later of two sights. Where the timelines differ the younger one counts: the older is in its past or was lost, and
-/// a loss was told by the read that noticed the younger timeline. So it is with branches, of which the present one is shown.
-fn later(seen: Option<Sight>, shown: Sight) -> Sight {
+/// The later of two sights, and the other one where it is of another log. Where the timelines differ the younger one counts:
+/// the older is in its past or was lost. So it is with branches, of which the present one is shown.
+fn later(seen: Option<Sight>, shown: Sight) -> (Sight, Option<Sight>) {
+    let Some(seen) = seen else { return (shown, None) };
+    let log = |sight: &Sight| (sight.position.timeline, sight.branch);
     let place = |sight: &Sight| (sight.position.timeline, sight.position.lsn);
-    match seen {
-        Some(seen) if seen.position.timeline > shown.position.timeline => seen,
-        Some(seen) if seen.branch == shown.branch && place(&seen) > place(&shown) => seen,
-        _ => shown,
-    }
+    let keeps =
+        seen.position.timeline > shown.position.timeline || seen.branch == shown.branch && place(&seen) > place(&shown);
+    let (latest, other) = if keeps { (seen, shown) } else { (shown, seen) };
+    (latest, (log(&seen) != log(&shown)).then_some(other))
 }
 
 impl fmt::Debug for Session {

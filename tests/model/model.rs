@@ -4,14 +4,15 @@ use crate::state::{Busy, State};
 use crate::variants::Broken;
 use highwater::internals::rules::KEYS;
 use stateright::{Model, Property};
+use std::ops::Range;
 
 /// How much of everything there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     pub(crate) instances: usize,
     pub(crate) sessions: usize,
-    /// How many of them go from instance to instance; of the others each has its own.
-    pub(crate) roaming: usize,
+    /// Which of them go from instance to instance; of the others each has its own.
+    pub(crate) roaming: Range<usize>,
     pub(crate) writes: usize,
     /// How many of the sessions write: the others only read, and where time is short these only write.
     pub(crate) writers: usize,
@@ -21,6 +22,8 @@ pub(crate) struct Bounds {
     pub(crate) shared: bool,
     pub(crate) crashes: u8,
     pub(crate) promotions: u8,
+    /// Whether the first primary is started again after a promotion, fenced by nobody.
+    pub(crate) comes_back: bool,
     pub(crate) fallbacks: u8,
     pub(crate) fillers: u8,
     pub(crate) lost_answers: u8,
@@ -36,7 +39,7 @@ impl Default for Bounds {
         Self {
             instances: 1,
             sessions: 2,
-            roaming: 1,
+            roaming: 0..1,
             writes: 2,
             writers: 2,
             writers_read: true,
@@ -44,6 +47,7 @@ impl Default for Bounds {
             shared: false,
             crashes: 0,
             promotions: 0,
+            comes_back: true,
             fallbacks: 0,
             fillers: 0,
             lost_answers: 0,
@@ -109,7 +113,6 @@ pub(crate) enum Action {
     Report,
     Crash,
     Promote,
-    /// The first primary is started again after a promotion.
     ComeBack,
     Look {
         instance: usize,
@@ -135,7 +138,9 @@ impl Model for Bounds {
             return;
         }
         for (session, client) in state.clients.iter().enumerate() {
-            for instance in (0..self.instances).filter(|at| session < self.roaming || *at == session % self.instances) {
+            for instance in
+                (0..self.instances).filter(|at| self.roaming.contains(&session) || *at == session % self.instances)
+            {
                 for key in (0..self.keys).filter(|_| client.busy == Busy::Idle) {
                     if session >= self.writers || self.writers_read {
                         actions.push(Action::Read { session, key, instance });

@@ -166,6 +166,11 @@ impl Bounds {
         let Stage::Positioned { server, as_primary, timeline, position, awaited } = flight.stage else { return None };
         let on = &state.servers[server];
         (awaited & !on.visible == 0).then_some(())?;
+        if on.primary != as_primary && on.timeline != timeline && flight.wanted.monotonic() {
+            // A standby that was promoted meanwhile tells no upper bound of what it shows.
+            self.end_flight(state, instance, key);
+            return Some(());
+        }
         let unconfirmed = self.is_broken(Broken::DoesNotConfirmTheTimeline);
         let timeline = if unconfirmed { flight.closed_in.timeline } else { timeline };
         let upper = flight.wanted.monotonic().then(|| on.insert());
@@ -209,8 +214,9 @@ impl Bounds {
         for session in self.on_board(state, instance, key) {
             let Busy::Reading(reading) = state.clients[session].busy.clone() else { continue };
             let by_rule = self.answers(state, instance, &entry, &reading.demand, false);
-            // A flight may have left in a newer history than the one that the read's floor was counted in.
-            let own = entry.fill.history == reading.demand.history() && (reading.entitled || by_rule);
+            // A flight may have left in a newer history than the one that the read's floor was counted in, or history was
+            // replaced since.
+            let own = same_history && entry.fill.history == reading.demand.history() && (reading.entitled || by_rule);
             if own {
                 self.answer(state, session, &reading, &entry);
             } else {

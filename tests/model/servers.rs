@@ -54,7 +54,7 @@ impl Bounds {
                 (standby.applied, standby.flushed) = (standby.log.len(), standby.log.len());
                 standby.visible = standby.commits(standby.applied);
             }
-            Action::ComeBack if !state.servers[0].up => {
+            Action::ComeBack if self.comes_back && !state.servers[0].up => {
                 let server = &mut state.servers[0];
                 server.log.truncate(server.flushed);
                 (server.up, server.visible) = (true, server.commits(server.flushed));

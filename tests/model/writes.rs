@@ -110,9 +110,10 @@ impl Bounds {
             // For the properties: all of the key that the position covers.
             server.commits((at.1 / RECORD) as usize)
         }) & state.of_key(key);
+        let lost = state.lost(state.instances[instance].knowledge.timeline);
         let here = &mut state.instances[instance];
         if here.knowledge.retract(key, at) {
-            here.retracted |= write;
+            here.retracted |= write & !lost;
         }
         Some(())
     }

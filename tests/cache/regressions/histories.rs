@@ -3,7 +3,7 @@
 use super::{instance, text};
 use crate::support::{Users, cluster};
 use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
-use highwater::{Error, Freshness, Highwater, Lsn, Position, ReadOptions, Session, Token};
+use highwater::{Error, Freshness, Highwater, Lsn, Position, ReadOptions, Session, Settings, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -126,4 +126,62 @@ async fn a_commit_below_what_was_flushed_is_noticed() {
     let receipt = tx.commit().await.unwrap();
     let read = users.get(&session, &1).await.unwrap();
     assert_eq!(text(&read), Some("mine"), "{receipt:?} {read:?} generation {}", store.history().generation());
+}
+
+/// Two instances of one process learn of a promotion one after the other, and a session goes to and fro between them.
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_again_after_its_loss_was_accepted_is_told_as_lost_again() {
+    let cluster = cluster(1);
+    let (aware, aware_users) = instance(&cluster, None, 1_700_000_000_000).await;
+    let settings = Settings { probe_interval: Duration::from_secs(60), ..Settings::default() };
+    let unaware = Highwater::over(cluster.source()).settings(settings).start().await.unwrap();
+    let unaware_users = unaware.cache("users", Users::default()).build().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    cluster.set_transit(1, Duration::from_secs(3_600));
+    cluster.put("users", 1, "lost".to_owned());
+    let session = Session::monotonic();
+    let latest = ReadOptions::fresh(Freshness::Latest);
+    assert_eq!(text(&unaware_users.get_with(&session, &1, &latest).await.unwrap()), Some("lost"));
+    cluster.kill(0);
+    assert!(cluster.promote(1));
+    sleep(Duration::from_secs(2)).await;
+    for _ in 0..2 {
+        let read = aware_users.get(&session, &1).await;
+        assert!(read.as_ref().is_err_and(|e| e.as_cache().is_some_and(Error::is_write_lost)), "silent: {read:?}");
+        aware.accept_loss(&session);
+        assert_eq!(unaware.history().timeline().0, 1, "it has not noticed");
+        assert_eq!(text(&unaware_users.get(&session, &1).await.unwrap()), Some("lost"));
+    }
+    assert!(aware_users.get(&session, &1).await.is_err(), "shown twice, told twice");
+}
+
+/// One of two reads at once is answered by an instance that has not noticed a promotion, the other by one that has.
+#[tokio::test(start_paused = true)]
+async fn what_one_of_two_reads_at_once_showed_is_told_as_lost() {
+    let cluster = cluster(1);
+    cluster.put("users", 2, "two".to_owned());
+    let (aware, _) = instance(&cluster, None, 1_700_000_000_000).await;
+    let slow = aware.cache("slow", Users { delay: Duration::from_millis(50), ..Users::default() }).build().unwrap();
+    let settings = Settings { probe_interval: Duration::from_secs(60), ..Settings::default() };
+    let unaware = Highwater::over(cluster.source()).settings(settings).start().await.unwrap();
+    let unaware_users = unaware.cache("users", Users::default()).build().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    cluster.set_transit(1, Duration::from_secs(3_600));
+    cluster.put("users", 1, "lost".to_owned());
+    let latest = ReadOptions::fresh(Freshness::Latest);
+    let other = Session::monotonic();
+    assert_eq!(text(&unaware_users.get_with(&other, &1, &latest).await.unwrap()), Some("lost"));
+    cluster.kill(0);
+    assert!(cluster.promote(1));
+    sleep(Duration::from_secs(2)).await;
+    let session = Session::monotonic();
+    let (clone, reader) = (session.clone(), slow.clone());
+    let two = tokio::spawn(async move { reader.get(&clone, &2).await.unwrap() });
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(text(&unaware_users.get(&session, &1).await.unwrap()), Some("lost"));
+    assert_eq!(text(&two.await.unwrap()), Some("two"));
+    let read = slow.get(&session, &1).await;
+    assert!(read.as_ref().is_err_and(|e| e.as_cache().is_some_and(Error::is_write_lost)), "silent: {read:?}");
+    aware.accept_loss(&session);
+    assert_eq!(text(&slow.get(&session, &1).await.unwrap()), Some("ada"));
 }
