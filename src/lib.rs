@@ -131,6 +131,7 @@ mod rules;
 mod sealed;
 mod session;
 mod settings;
+mod sights;
 pub mod source;
 mod stats;
 mod store;

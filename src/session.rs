@@ -1,9 +1,10 @@
 //! One client's token inside the process.
 
-use crate::entry::{Origin, Stamp};
-use crate::history::{Branch, History, Standing};
+use crate::entry::Stamp;
+use crate::history::{History, Standing};
 use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
+use crate::sights::{Seen, Sights};
 use crate::source::NodeId;
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
@@ -62,33 +63,6 @@ pub(crate) struct State {
     token: Token,
     /// By system identifier; clusters that the session neither saw anything of nor has an open case in are not listed.
     clusters: BTreeMap<u64, Sights>,
-}
-
-/// What a session knows of one cluster besides its token.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct Sights {
-    seen: Seen,
-    /// A sight that gave way to one in another log, of reads that were under way at once: if it is lost, nobody was told.
-    overtaken: Option<Sight>,
-    /// How many transactions there are whose outcome is unknown: until they are over, only the primary can answer.
-    unresolved: usize,
-}
-
-/// What a monotonic session was shown. Kept apart from the token, because a tag proves tokens and not what was seen:
-/// a standby can show a commit before its replay position says so, and before the primary shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub(crate) struct Seen {
-    on_standby: Option<Sight>,
-    on_primary: Option<Sight>,
-    /// The fill shown last, while the sights cover it. It reflects everything seen before it, so it satisfies itself.
-    pub(crate) fill: Option<u64>,
-}
-
-/// An upper bound of what was shown, and the branch of its timeline that it was shown in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Sight {
-    position: Position,
-    branch: Branch,
 }
 
 /// What a session demands of one read, in one history.
@@ -230,25 +204,8 @@ impl Session {
         if self.0.state.load().clusters.get(&cluster).is_some_and(|sights| sights.seen.fill == Some(fill)) {
             return;
         }
-        let position = Position { timeline: stamp.timeline, lsn: upper };
-        let shown = Sight { position, branch: history.branch(position.timeline) };
-        let survived = |sight: &Sight| {
-            let standing = history.standing_in(sight.position, sight.branch);
-            sight.position.timeline < history.timeline() && matches!(standing, Standing::Floor(_))
-        };
         self.update(|state| {
-            let Sights { seen, overtaken, .. } = state.clusters.entry(cluster).or_default();
-            let is_all = seen == before || !holds(Rule::FillCoversAllSeen);
-            let side = match stamp.origin {
-                Origin::Standby => &mut seen.on_standby,
-                Origin::Primary => &mut seen.on_primary,
-            };
-            let (latest, other) = later(*side, shown);
-            *side = Some(latest);
-            if let Some(other) = other.filter(|other| !is_all && !survived(other)) {
-                *overtaken = Some(later(*overtaken, other).0);
-            }
-            seen.fill = is_all.then_some(fill);
+            state.clusters.entry(cluster).or_default().show(history, stamp, upper, fill, before);
         });
     }
 
@@ -280,15 +237,7 @@ impl Session {
         self.update(|state| {
             state.token.keep_surviving(history);
             if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
-                let survivor = |seen: Sight| {
-                    let (position, branch) = history.survivor(seen.position, seen.branch)?;
-                    Some(Sight { position, branch })
-                };
-                sights.seen.on_standby = sights.seen.on_standby.and_then(survivor);
-                sights.seen.on_primary = sights.seen.on_primary.and_then(survivor);
-                sights.overtaken = None;
-                // An instance that has not noticed the loss may show that fill again, which is a sight anew.
-                sights.seen.fill = None;
+                sights.keep_surviving(history);
             }
         });
     }
@@ -326,19 +275,9 @@ impl Session {
         let Some(sights) = state.clusters.get(&history.system_identifier()) else { return floor };
         floor.primary_only = sights.unresolved > 0;
         if self.0.monotonic {
-            let mut resolve = |seen: Sight| match history.standing_in(seen.position, seen.branch) {
-                Standing::Floor(lsn) => Some(lsn),
-                standing => {
-                    floor.standing = worst(floor.standing, standing);
-                    None
-                }
-            };
-            floor.seen_on_standby = sights.seen.on_standby.and_then(&mut resolve);
-            floor.seen_on_primary = sights.seen.on_primary.and_then(&mut resolve);
-            if let Some(overtaken) = sights.overtaken {
-                // What survived of it lies below the sight that overtook it.
-                resolve(overtaken);
-            }
+            let standing;
+            (floor.seen_on_standby, floor.seen_on_primary, standing) = sights.demand(history);
+            floor.standing = worst(floor.standing, standing);
             floor.seen = sights.seen;
         }
         floor
@@ -363,18 +302,6 @@ impl Session {
     }
 }
 
-/// The later of two sights, and the other one where it is of another log. Where the timelines differ the younger one counts:
-/// the older is in its past or was lost. So it is with branches, of which the present one is shown.
-fn later(seen: Option<Sight>, shown: Sight) -> (Sight, Option<Sight>) {
-    let Some(seen) = seen else { return (shown, None) };
-    let log = |sight: &Sight| (sight.position.timeline, sight.branch);
-    let place = |sight: &Sight| (sight.position.timeline, sight.position.lsn);
-    let keeps =
-        seen.position.timeline > shown.position.timeline || seen.branch == shown.branch && place(&seen) > place(&shown);
-    let (latest, other) = if keeps { (seen, shown) } else { (shown, seen) };
-    (latest, (log(&seen) != log(&shown)).then_some(other))
-}
-
 impl fmt::Debug for Session {
     /// Without positions: what a client wrote is its own affair.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -385,6 +312,7 @@ impl fmt::Debug for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Origin;
     use crate::{Switch, Timeline};
 
     fn stamp(origin: Origin, tag: u64, upper: u64) -> Stamp {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod demand;
+mod fill;
 mod load;
 mod name;
 mod older;
@@ -20,7 +21,7 @@ use crate::flight::Flights;
 use crate::freshness::Fallback;
 use crate::repository::Repository;
 use crate::rules::{Rule, holds};
-use crate::session::Seen;
+use crate::sights::Seen;
 use crate::source::Source;
 use crate::stats::{CacheCounters, CacheStats};
 use crate::store::Store;
