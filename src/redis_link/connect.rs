@@ -142,5 +142,5 @@ pub(crate) fn misconfigured(outcome: Result<Vec<Value>, TierError>) -> Result<()
 }
 
 /// What a Redis user needs to be allowed; `select` only where the URL names a database.
-const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +hset +hmget +hincrby +eval +evalsha +publish \
-                      +subscribe +select, and with a device store +info +time +getrange";
+const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +del +hset +hget +hmget +hdel +time +info +eval \
+                      +evalsha +publish +subscribe +select, and with a device store +getrange";

@@ -13,9 +13,9 @@ async fn what_waiting_does_not_mend_is_a_configuration_error_with_its_remedy() {
         .user("keyless", "on >pass ~other:* &shop:* +@all")
         .user("mute", "on >pass ~shop:* resetchannels +@all")
         .user("scriptless", "on >pass ~shop:* &shop:* +@all -eval -evalsha")
-        .user("writeless", "on >pass ~shop:* &shop:* +@all -hincrby")
+        .user("writeless", "on >pass ~shop:* &shop:* +@all -hdel")
         .user("earless", "on >pass ~shop:* &shop:* +@all -subscribe")
-        .user("enough", "on >pass ~shop:* &shop:* -@all +get +mget +set +hset +hmget +hincrby +eval +evalsha +publish +subscribe +select")
+        .user("enough", "on >pass ~shop:* &shop:* -@all +get +mget +set +del +hset +hget +hmget +hdel +time +info +eval +evalsha +publish +subscribe +select")
         .start()
         .await
         .unwrap();
@@ -32,7 +32,7 @@ async fn what_waiting_does_not_mend_is_a_configuration_error_with_its_remedy() {
         (server.url_as("keyless", "pass"), "~<namespace>:*"),
         (server.url_as("mute", "pass"), "&<namespace>:*"),
         (server.url_as("scriptless", "pass"), "+evalsha"),
-        (server.url_as("writeless", "pass"), "+hincrby"),
+        (server.url_as("writeless", "pass"), "+hdel"),
         (server.url_as("earless", "pass"), "+subscribe"),
     ] {
         let text = refused(url).await;
