@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How a cache answers reads. Set by [`CacheBuilder::strategy`](crate::CacheBuilder::strategy), so that one line switches a
 /// service over, or back, and both can be compared; the example `freshness` does that.
 ///
-/// All but [`Position`](Self::Position) and [`PositionUncached`](Self::PositionUncached) break the promise of this crate, each
+/// All but the three by position break the promise of this crate, each
 /// in its own way, and none of them looks at [`Freshness`](crate::Freshness) and [`Fallback`](crate::Fallback). What they answer
 /// says what it is: [`Read::rung`](crate::Read::rung) tells where it came from, and it is labelled
 /// [`stale`](crate::Read::stale) unless its position happens to prove what the read asked for. They read that position as
@@ -15,10 +15,12 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// The first rung that provably reaches the read's floor. The default, and the only one that keeps the promise with a
-    /// cache.
+    /// The first rung that provably reaches the read's floor, by its tag or by the watermark. The default.
     #[default]
     Position,
+    /// As [`Position`](Self::Position), by tags alone: whoever wrote misses on everything that was filled before. Keeps the
+    /// promise too, and shows what the watermark is worth.
+    PositionByTags,
     /// As [`Position`](Self::Position), without tiers: each read goes to a replica that has reached the floor, or waits for
     /// one, or falls back. Breaks nothing, and saves the servers nothing.
     PositionUncached,
@@ -57,7 +59,7 @@ pub enum Strategy {
 impl Strategy {
     /// Whether it answers from the tiers as this crate does.
     pub(crate) fn is_ours(self) -> bool {
-        self == Self::Position
+        matches!(self, Self::Position | Self::PositionByTags)
     }
 
     /// Whether it keeps what it loaded.

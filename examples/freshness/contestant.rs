@@ -32,14 +32,14 @@ pub(crate) enum Contestant {
     Delete,
     /// a time to live of 60 s, and a writer puts what it wrote into its tier and Redis
     WriteThrough,
-    /// highwater, by tags
+    /// highwater
     Highwater,
+    /// highwater without its watermark: whoever wrote misses on what was filled before
+    Tags,
     /// highwater, for sessions that ask for monotonic reads too
     Monotonic,
     /// highwater, with tokens of the keys written only (not in this version)
     KeyTokens,
-    /// highwater, with the watermark (not in this version)
-    Watermark,
     /// never stale and no needless miss: computed from the log of the versions, with the same room
     Oracle,
 }
@@ -66,17 +66,18 @@ impl Contestant {
             Self::Delete => (Strategy::DeleteOnWrite, LONG),
             Self::WriteThrough => (Strategy::WriteThrough, LONG),
             Self::Highwater | Self::Monotonic => (Strategy::Position, ours),
-            Self::KeyTokens | Self::Watermark | Self::Oracle => return None,
+            Self::Tags => (Strategy::PositionByTags, ours),
+            Self::KeyTokens | Self::Oracle => return None,
         })
     }
 
     pub(crate) fn is_available(self) -> bool {
-        !matches!(self, Self::KeyTokens | Self::Watermark)
+        self != Self::KeyTokens
     }
 
     /// Whether it promises that a session sees its own writes. Positions in Redis are as good as Redis, and no better.
     pub(crate) fn promises_own_writes(self) -> bool {
-        matches!(self, Self::Primary | Self::Routed | Self::Highwater | Self::Monotonic | Self::Oracle)
+        matches!(self, Self::Primary | Self::Routed | Self::Highwater | Self::Tags | Self::Monotonic | Self::Oracle)
     }
 
     /// Whether it keeps what it read.

@@ -66,7 +66,7 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         ("--lag soon", "give none, spikes, pause"),
         ("--redis-outage 3-90", "ends after the run"),
         ("--redis-outage 5-3", "must end after it has begun"),
-        ("--strategies watermark", "none of these --strategies is available"),
+        ("--strategies key-tokens", "none of these --strategies is available"),
         ("--trace /nowhere.csv", "/nowhere.csv: No such file"),
         ("--trace /nowhere.csv --workload feed", "cannot be used with"),
         ("--trace /nowhere.csv --sweep lag", "cannot be had with --trace"),

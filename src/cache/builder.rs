@@ -162,6 +162,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         let older = (!strategy.is_ours()).then(|| Box::new(older(weigher.clone())));
         Ok(Cache(Arc::new(Shelf {
             local: LocalTier::new(capacity, lives.longest(), self.time_to_idle, weigher, hash_keys),
+            extends: strategy == Strategy::Position,
             older,
             flights: Flights::new(),
             packer: self.packing.map(|packing| packing(self.schema)),

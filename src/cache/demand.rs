@@ -18,7 +18,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let own = session.floor(&epoch.history, epoch.lineage());
         let mut floor = Floor {
             tag: own.tag,
-            vouched: own.vouched,
+            vouched: own.vouched.filter(|_| self.extends),
             seen_on_primary: own.seen_on_primary,
             seen_on_standby: own.seen_on_standby,
             bound: None,
@@ -30,7 +30,11 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             Freshness::Session => {}
             Freshness::AtLeast(token) => {
                 let demand = token.demand(&epoch.history, epoch.lineage());
-                floor = floor.join(Floor { tag: demand.floor, vouched: demand.vouched, ..Floor::default() });
+                floor = floor.join(Floor {
+                    tag: demand.floor,
+                    vouched: demand.vouched.filter(|_| self.extends),
+                    ..Floor::default()
+                });
                 standing = worst(standing, demand.standing);
             }
             Freshness::Within(bound) => floor.bound = Some(self.store.fleet.bound(*bound, self.clock().now_ms())),

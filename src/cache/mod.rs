@@ -50,6 +50,8 @@ pub(crate) struct Shelf<R: Repository<S::Conn>, S: Source> {
     repository: R,
     pub(crate) store: Arc<Store<S>>,
     local: LocalTier<R::Key, R::Value>,
+    /// Whether the watermark counts.
+    extends: bool,
     /// Where the cache does not go by position.
     older: Option<Box<Older<R::Key, R::Value>>>,
     flights: Flights<(R::Key, Fallback), Landing<R::Value, R::Error>>,

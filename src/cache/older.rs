@@ -93,7 +93,7 @@ where
             Strategy::Primary => Route::Primary,
             Strategy::PrimaryAfterWrite(window) if session.wrote_within(window) => Route::Primary,
             Strategy::StickyReplica => Route::Replica(session.stick(|own| replicas.contains(&own), next)),
-            Strategy::Position | Strategy::PositionUncached => Route::ByPosition,
+            Strategy::Position | Strategy::PositionByTags | Strategy::PositionUncached => Route::ByPosition,
             _ => Route::Replica(next()),
         }
     }

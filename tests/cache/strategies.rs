@@ -26,7 +26,7 @@ fn told(read: &Read<String>) -> (Option<&str>, Rung, bool) {
 
 #[tokio::test(start_paused = true)]
 async fn only_positions_and_the_primary_show_what_was_just_written() {
-    let right = [Strategy::Position, Strategy::PositionUncached, Strategy::Primary];
+    let right = [Strategy::Position, Strategy::PositionByTags, Strategy::PositionUncached, Strategy::Primary];
     let wrong = [
         Strategy::AnyReplica,
         Strategy::StickyReplica,
