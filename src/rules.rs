@@ -104,6 +104,9 @@ rules! {
     AbandonedIsPinned: "a log vouches for a write whose announcement it had given up",
     UnannouncedIsPinned: "a log vouches for a write that was never announced",
     LineageIsOfServer: "a log that another server took over is the same",
+    LineageIsOfHistory: "what a log vouches for in one history is covered by its watermark of another",
+    PulseIsOfHistory: "a heartbeat tells of a history what was flushed in the one before",
+    WatermarkIsOfFloors: "who holds the floors from before a crash is told the watermark of those after it",
     GapStopsWatermark: "the watermark rises over a gap",
     HearingIsRetried: "a subscription that was refused is not tried again",
 }
