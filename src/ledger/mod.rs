@@ -5,8 +5,8 @@ pub(crate) mod bus;
 pub(crate) mod hearing;
 pub(crate) mod listener;
 pub(crate) mod message;
-mod order;
-mod place;
+pub(crate) mod order;
+pub(crate) mod place;
 mod redis;
 
 use crate::digest::Digest;
