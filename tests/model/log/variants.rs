@@ -82,7 +82,7 @@ holds! {
     messages_that_are_lost: Bounds { writes: 3, losses: 1, ..least() },
     calls_that_are_lost_and_writers_that_die: Bounds { losses: 1, calls: 1, deaths: 1, leases: 1, ..least() },
     a_crash: Bounds { crashes: 1, fillers: 1, ..least() },
-    a_server_that_takes_over: Bounds { failovers: 1, losses: 1, ..least() },
+    a_server_that_takes_over: Bounds { failovers: 1, ..least() },
     a_token_that_is_handed_over: Bounds { calls: 1, handed_over: 1, ..least() },
     two_names_of_one_history: Bounds { names: 2, leases: 1, ..least() },
 }
