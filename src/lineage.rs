@@ -11,7 +11,7 @@ use std::hash::Hasher;
 /// by another server is another one.
 ///
 /// One log holds a watermark for each history. What tokens carry and epochs compare is therefore the lineage of the log
-/// [in one history](Self::in_history).
+/// in one history.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lineage(u64);
 
