@@ -60,10 +60,10 @@ impl Log {
         Self(Record::new(id))
     }
 
-    /// A commit may come above the position. Returns the lineage of the log on this server; nothing where it was settled
-    /// before.
-    pub fn announce(&mut self, server: u64, write: u8, what: Retraction) -> Option<u64> {
-        let announcement = Announcement { id: id(write), notice: what.notice(), xid: None, lease: LEASE };
+    /// A commit may come above the position, or more is told of it. Returns the lineage of the log on this server; nothing
+    /// where it was settled before, or does not stand any more.
+    pub fn announce(&mut self, server: u64, write: u8, what: Retraction, renews: bool) -> Option<u64> {
+        let announcement = Announcement { id: id(write), notice: what.notice(), xid: None, lease: LEASE, renews };
         self.0.announce(&announcement, *NOW).then(|| self.0.lineage(server).number())
     }
 

@@ -30,6 +30,7 @@ const ELSEWHERE: &[(Rule, &str)] = &[
         Rule::WatermarkIsOfFloors,
         "lib epoch::tests::who_holds_the_floors_from_before_a_crash_is_told_no_later_watermark",
     ),
+    (Rule::GivenUpStaysSo, "cache regressions::stores::what_was_given_up_is_not_announced_anew_behind_the_commit"),
     (
         Rule::LineageIsOfHistory,
         "cache regressions::histories::who_does_not_know_where_the_timeline_began_hears_the_log_of_another_history",

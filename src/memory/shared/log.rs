@@ -73,8 +73,11 @@ impl Log {
     }
 
     pub(crate) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
-        let Announcement { id, notice, xid, lease } = announcement;
-        self.pending.retain(|pending| pending.id != *id);
+        let Announcement { id, notice, xid, lease, renews } = announcement;
+        let stood = self.remove(*id);
+        if *renews && !stood && holds(Rule::GivenUpStaysSo) {
+            return false;
+        }
         if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
             return false;
         }

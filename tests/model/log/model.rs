@@ -26,6 +26,8 @@ pub(super) struct Bounds {
     pub(super) leases: u8,
     pub(super) fillers: u8,
     pub(super) handed_over: u8,
+    /// How often more is told of what was announced, at whatever time.
+    pub(super) renewals: u8,
     /// How many messages may be under way, or wait for others, for more heartbeats to be sent.
     pub(super) queue: usize,
     pub(super) broken: Option<Broken>,
@@ -46,6 +48,7 @@ pub(super) enum Action {
     // A position is read, a write announced, and committed.
     Announce { session: usize, key: usize, name: usize, how: Announcing },
     AnnounceLate { write: usize },
+    Renew { write: usize },
     Commit { write: usize },
     Place { write: usize },
     Settle { write: usize, heard: bool },
@@ -114,6 +117,7 @@ impl Model for Bounds {
             }
             actions.extend([
                 AnnounceLate { write },
+                Renew { write },
                 TellAgain { write, settles: true },
                 TellAgain { write, settles: false },
             ]);
@@ -158,6 +162,7 @@ impl Bounds {
         match action {
             Announce { session, key, name, how } => self.announce(state, session, key, name, how),
             AnnounceLate { write } => self.announce_late(state, write),
+            Renew { write } => self.renew(state, write),
             Commit { write } => self.commit(state, write),
             Place { write } => self.place(state, write),
             Settle { write, heard } => self.settle(state, write, heard),

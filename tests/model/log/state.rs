@@ -31,6 +31,7 @@ pub(super) struct Spent {
     pub(super) leases: u8,
     pub(super) fillers: u8,
     pub(super) handed_over: u8,
+    pub(super) renewals: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -71,6 +71,7 @@ fn least() -> Bounds {
         leases: 0,
         fillers: 0,
         handed_over: 0,
+        renewals: 0,
         queue: 2,
         broken: None,
     }
@@ -81,6 +82,7 @@ holds! {
     who_begins_to_hear_and_is_deaf_for_a_time: Bounds { hears: false, deafs: 1, losses: 1, ..least() },
     messages_that_are_lost: Bounds { writes: 3, losses: 1, ..least() },
     calls_that_are_lost_and_writers_that_die: Bounds { losses: 1, calls: 1, deaths: 1, leases: 1, ..least() },
+    more_that_is_told_late: Bounds { leases: 1, renewals: 1, ..least() },
     a_crash: Bounds { crashes: 1, fillers: 1, ..least() },
     a_server_that_takes_over: Bounds { failovers: 1, ..least() },
     a_token_that_is_handed_over: Bounds { calls: 1, handed_over: 1, ..least() },
@@ -108,6 +110,7 @@ fn every_broken_rule_is_found() {
         (StartsBeforeItHears, Bounds { hears: false, ..least() }),
         (Broken::Rule(Rule::WatermarkAwaitsAnnounced), least()),
         (Broken::Rule(Rule::AbandonedIsPinned), Bounds { leases: 1, ..least() }),
+        (Broken::Rule(Rule::GivenUpStaysSo), Bounds { leases: 1, renewals: 1, ..least() }),
         (Broken::Rule(Rule::GapStopsWatermark), Bounds { losses: 1, ..least() }),
         (Broken::Rule(Rule::GapsAreNoticed), Bounds { losses: 1, ..least() }),
         (Broken::Rule(Rule::ExtendedFromStart), Bounds { hears: false, ..least() }),

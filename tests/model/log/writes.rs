@@ -21,7 +21,7 @@ impl Bounds {
         let (write, above, late) = (state.writes.len(), state.primary.insert(), how == Announcing::Late);
         state.writes.push(Write { session, key, name, above, stage: Stage::Announced(None), late, untold: None });
         if !late {
-            let acknowledged = self.arrive(state, write).filter(|_| how == Announcing::Heard);
+            let acknowledged = self.arrive(state, write, false).filter(|_| how == Announcing::Heard);
             state.writes[write].stage = Stage::Announced(acknowledged);
         }
         Some(())
@@ -32,14 +32,21 @@ impl Bounds {
         Retraction { history: known.fingerprint(), key: state.writes[write].key, at: (known.timeline, at) }
     }
 
-    fn arrive(&self, state: &mut State, write: usize) -> Option<u64> {
+    fn arrive(&self, state: &mut State, write: usize, renews: bool) -> Option<u64> {
         let what = self.what(state, write, state.writes[write].above);
-        state.redis.log.announce(state.redis.server, write as u8, what)
+        state.redis.log.announce(state.redis.server, write as u8, what, renews)
+    }
+
+    /// What was sent while the write was announced arrives whenever it likes.
+    pub(super) fn renew(&self, state: &mut State, write: usize) -> Option<()> {
+        spend(&mut state.spent.renewals, self.renewals)?;
+        self.arrive(state, write, true);
+        Some(())
     }
 
     pub(super) fn announce_late(&self, state: &mut State, write: usize) -> Option<()> {
         std::mem::take(&mut state.writes[write].late).then_some(())?;
-        let lineage = self.arrive(state, write);
+        let lineage = self.arrive(state, write, false);
         if self.is_broken(Broken::AnnouncedWithTheCommit) {
             match &mut state.writes[write].stage {
                 Stage::Announced(acknowledged) | Stage::Committed(acknowledged) | Stage::Placed(acknowledged, _) => {
