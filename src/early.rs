@@ -58,9 +58,7 @@ impl Early {
             // It may be given up while the commit is on its way.
             return Some(announcer.announce(id, notice, xid).await);
         }
-        store.spawn(async move {
-            announcer.announce(id, notice, xid).await;
-        });
+        store.spawn(async move { announcer.renew(id, notice, xid).await });
         Some(announced)
     }
 }

@@ -1,11 +1,17 @@
 //! One unbroken log of retractions in Redis.
 
 use crate::Lsn;
+use crate::rules::{Rule, holds};
+use siphasher::sip::SipHasher13;
 use std::fmt;
+use std::hash::Hasher;
 
 /// The identity of one unbroken log of retractions: made from the server's replication id, which a restart and a failover
 /// change, and a number drawn when the log began and lost with it. So a log that was wiped, evicted, set back or taken over
 /// by another server is another one.
+///
+/// One log holds a watermark for each history. What tokens carry and epochs compare is therefore the lineage of the log
+/// in one history.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lineage(u64);
 
@@ -15,6 +21,19 @@ impl Lineage {
 
     pub(crate) const fn from_number(number: u64) -> Self {
         Self(number)
+    }
+
+    /// The log as it vouches in one history: a commit that was announced in another holds this one's watermark back by
+    /// nothing.
+    pub(crate) fn in_history(self, fingerprint: u64) -> Self {
+        if !holds(Rule::LineageIsOfHistory) {
+            return self;
+        }
+        let mut hasher = SipHasher13::new();
+        hasher.write(&self.0.to_be_bytes());
+        hasher.write(&fingerprint.to_be_bytes());
+        // Zero is written where there is none.
+        Self((hasher.finish() & Self::MAX).max(1))
     }
 
     /// As it is written in messages and tokens: 48 bits.

@@ -102,8 +102,12 @@ rules! {
     WatermarkAwaitsAnnounced: "the watermark passes commits that were announced and may still come",
     WatermarkIsFlushed: "the watermark rises to the insert position, which a crash takes back",
     AbandonedIsPinned: "a log vouches for a write whose announcement it had given up",
+    GivenUpStaysSo: "what was given up is announced anew when its writer tells more of it, behind the commit",
     UnannouncedIsPinned: "a log vouches for a write that was never announced",
     LineageIsOfServer: "a log that another server took over is the same",
+    LineageIsOfHistory: "what a log vouches for in one history is covered by its watermark of another",
+    PulseIsOfHistory: "a heartbeat tells of a history what was flushed in the one before",
+    WatermarkIsOfFloors: "who holds the floors from before a crash is told the watermark of those after it",
     GapStopsWatermark: "the watermark rises over a gap",
     HearingIsRetried: "a subscription that was refused is not tried again",
 }

@@ -53,7 +53,7 @@ impl Epoch {
         }
     }
 
-    /// The log that the watermark is of.
+    /// The log that the watermark is of, in this history.
     pub(crate) fn lineage(&self) -> Option<Lineage> {
         self.span.as_ref().map(|span| span.lineage)
     }
@@ -71,6 +71,11 @@ pub(crate) struct HighWater {
     insert: Lsn,
     /// The highest token or retraction since a primary was sighted last: it may be younger than an answer under way.
     newest: Lsn,
+    /// What had been flushed when the primary was seen in the present history: what the log may be told of it.
+    confirmed: Lsn,
+    /// How often history was replaced, and how often a primary was sighted: what came between a question and its answer.
+    replaced: u64,
+    sighted: u64,
     /// The store was closed: nothing changes any more.
     ended: bool,
 }
@@ -196,7 +201,8 @@ impl Epochs {
     pub(crate) fn pulse(&self) -> Pulse {
         let high = self.lock();
         let now = self.current.load();
-        let flush = if holds(Rule::WatermarkIsFlushed) { high.flush } else { high.insert };
+        let flush = if holds(Rule::WatermarkIsFlushed) { high.confirmed } else { high.insert };
+        let flush = if holds(Rule::PulseIsOfHistory) { flush } else { high.flush.max(flush) };
         Pulse { generation: now.history.marked_generation(), history: now.fingerprint, flush }
     }
 
@@ -211,11 +217,13 @@ impl Epochs {
     /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
     /// was news: then every entry is dropped.
     pub(crate) fn adopt_generation(&self, generation: u64) -> bool {
-        let high = self.lock();
+        let mut high = self.lock();
         let now = self.current.load();
         let news = generation > now.history.marked_generation() && !high.ended;
         if news {
-            // The marks stay: if this instance has not seen the primary set back itself, it still will.
+            // The marks stay: if this instance has not seen the primary set back itself, it still will. Until it has looked,
+            // nobody is told that so much is flushed in the new history.
+            (high.confirmed, high.replaced) = (Lsn::ZERO, high.replaced + 1);
             // So do the floors: where the log was set back to is seen then.
             self.replace((*now.history).clone().with_generation(generation), now.floors.clamped(Lsn::MAX));
         }
@@ -239,9 +247,12 @@ impl Epochs {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let seen = HighWater { flush: *flush, insert: *insert, ..HighWater::default() };
+        let overtaken = before.sighted != high.sighted;
+        high.sighted += 1;
+        let seen = HighWater { flush: *flush, insert: *insert, confirmed: *flush, newest: Lsn::ZERO, ..*high };
+        let anew = HighWater { replaced: seen.replaced + 1, ..seen };
         if *timeline > ours.timeline() || forked && holds(Rule::ForkIsNews) {
-            *high = seen;
+            *high = anew;
             // What was retracted and survived stays so: a standby of the new timeline may still have to replay it.
             let end = theirs.switches().iter().find(|switch| switch.from == ours.timeline()).map(|switch| switch.at);
             let floors = end.map_or_else(|| Floors::new(&self.slots), |end| now.floors.clamped(end));
@@ -250,22 +261,34 @@ impl Epochs {
         }
         if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
-            *high = seen;
+            *high = anew;
             let mark = self.slots.mark(ours.fingerprint());
             self.replace((**ours).clone().set_back(*insert, mark), now.floors.clamped(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {
+            if overtaken && holds(Rule::ClampSparesNews) {
+                // What was retracted since may lie above it. The next answer will tell of the crash.
+                return Sighted::Same;
+            }
             // Not below what was retracted while this answer was on its way.
             let top = if holds(Rule::ClampSparesNews) { (*insert).max(high.newest) } else { *insert };
             *high = HighWater { insert: top, ..seen };
             let clamped = Arc::new(now.floors.clamped(top));
-            self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from, now.span.clone())));
+            let span = now.span.as_ref().map(|span| match holds(Rule::WatermarkIsOfFloors) {
+                true => Arc::new(span.again()),
+                false => Arc::clone(span),
+            });
+            self.current.store(Arc::new(epoch((**ours).clone(), clamped, now.heard_from, span)));
             return Sighted::Crashed(top);
+        }
+        if before.replaced != high.replaced && holds(Rule::PulseIsOfHistory) {
+            // Asked in another history, it says nothing of this one.
+            return Sighted::Same;
         }
         high.flush = high.flush.max(*flush);
         high.insert = high.insert.max(*insert);
-        high.newest = Lsn::ZERO;
+        (high.confirmed, high.newest) = (high.flush, Lsn::ZERO);
         Sighted::Same
     }
 
@@ -334,6 +357,60 @@ mod tests {
         assert!(epochs.retract(Position::new(1, Lsn::new(95)), &[key], &[]));
         epochs.saw_primary(7, &primary(1, 90, 90, None), before);
         assert!(floor_of(&epochs, &key) >= Lsn::new(95));
+    }
+
+    /// A primary is asked twice at a time where two names lead to it.
+    #[test]
+    fn a_crash_that_is_told_late_clamps_nothing_that_came_after_it() {
+        let epochs = epochs();
+        let key = Digest::of_key(b"k");
+        sight(&epochs, &primary(1, 125, 100, None));
+        let before = epochs.high_water();
+        // It crashes and answers 105, which travels. What is written then, and the other answer, overtake that.
+        assert!(epochs.retract(Position::new(1, Lsn::new(128)), &[key], &[]));
+        assert_eq!(sight(&epochs, &primary(1, 130, 130, None)), Sighted::Same);
+        epochs.saw_primary(7, &primary(1, 105, 105, None), before);
+        assert!(floor_of(&epochs, &key) >= Lsn::new(128));
+    }
+
+    /// Here the reader's thread stands still, for as long as it takes to hear of a write.
+    #[test]
+    fn who_holds_the_floors_from_before_a_crash_is_told_no_later_watermark() {
+        let epochs = epochs();
+        let key = Digest::of_key(b"k");
+        sight(&epochs, &primary(1, 120, 100, None));
+        let (history, log) = (epochs.current().fingerprint, Lineage::from_number(5));
+        epochs.hear(history, Arc::new(Span::new(log, Lsn::new(50), Lsn::new(100))));
+        let held = Arc::clone(&epochs.current());
+        assert_eq!(sight(&epochs, &primary(1, 105, 105, None)), Sighted::Crashed(Lsn::new(105)));
+        assert!(epochs.retract(Position::new(1, Lsn::new(130)), &[key], &[]));
+        if let Some(span) = &epochs.current().span {
+            span.raise(Lsn::new(135));
+        }
+        let vouched = Vouched::below(Lsn::new(130), Some(log), Lsn::ZERO);
+        let answers = |epoch: &Epoch| {
+            let is_live = epoch.floor(&Slots::new(epochs.slots().key(&key), []), 0) <= Lsn::new(60);
+            epoch.reach(Lsn::new(60), vouched) >= Lsn::new(130) && is_live
+        };
+        assert!(!answers(&epochs.current()), "retracted");
+        assert!(!answers(&held), "the retraction is not in the table that it holds");
+    }
+
+    /// The log of a history that only others have seen begin may end far below what was flushed in the one before.
+    #[test]
+    fn nobody_tells_how_far_a_history_is_flushed_that_they_have_not_seen() {
+        let epochs = epochs();
+        sight(&epochs, &primary(1, 900, 900, None));
+        let asked_before = epochs.high_water();
+        assert!(epochs.adopt_generation(1 << 32 | 7));
+        assert_eq!(epochs.pulse().flush, Lsn::ZERO);
+        assert_eq!(epochs.saw_primary(7, &primary(1, 900, 900, None), asked_before), Sighted::Same);
+        assert_eq!(epochs.pulse().flush, Lsn::ZERO, "that was the log before");
+        assert_eq!(sight(&epochs, &primary(1, 950, 940, None)), Sighted::Same);
+        assert_eq!(epochs.pulse().flush, Lsn::new(940));
+        assert!(epochs.adopt_generation(2 << 32 | 7));
+        assert_eq!(sight(&epochs, &primary(1, 100, 100, None)), Sighted::Replaced, "seen, and counted again");
+        assert_eq!(epochs.pulse().flush, Lsn::new(100));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One instance's unbroken knowledge of one log of retractions, within one history.
 #[derive(Debug)]
 pub(crate) struct Span {
+    /// The log, in this history.
     pub(crate) lineage: Lineage,
     /// A position of the primary that was read after the place in the log: what is tagged at or above it reflects
     /// everything that was retracted before that place.
@@ -18,6 +19,11 @@ pub(crate) struct Span {
 impl Span {
     pub(crate) fn new(lineage: Lineage, start: Lsn, watermark: Lsn) -> Self {
         Self { lineage, start, watermark: AtomicU64::new(watermark.offset()) }
+    }
+
+    /// The same for a floors table of its own: who still holds the other table must not be told what this one has heard.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(self.lineage, self.start, self.watermark())
     }
 
     pub(crate) fn watermark(&self) -> Lsn {

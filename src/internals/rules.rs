@@ -5,11 +5,12 @@
 use crate::cache::{Demand as CacheDemand, judge};
 use crate::digest::Digest;
 use crate::entry::{Entry, Floor, Life, Slots, admits};
-use crate::epoch::{Epochs, SlotMap};
+use crate::epoch::{Epochs, SlotMap, Span};
 use crate::fleet::{Need, reaches};
 use crate::flight::Flights;
 use crate::freshness::Fallback;
 use crate::history::Standing;
+use crate::lineage::Lineage;
 use crate::session::State;
 use crate::sights::Seen;
 use crate::source::Role;
@@ -35,6 +36,8 @@ pub struct Knowledge {
     pub floors: [u64; KEYS],
     /// The highest insert and flush positions seen of the primary.
     pub high: (u64, u64),
+    /// What is known of one log: what tokens call it in this history, the start, and the watermark.
+    pub span: Option<(u64, u64, u64)>,
 }
 
 /// A filled value, but for the value.
@@ -88,14 +91,14 @@ fn position((timeline, lsn): (u32, u64)) -> Position {
     Position::new(timeline, Lsn::new(lsn))
 }
 
-fn name(key: usize) -> Digest {
+pub(super) fn name(key: usize) -> Digest {
     Digest::of_key(&[key as u8])
 }
 
 impl Default for Knowledge {
     /// Of an instance that has seen the primary of timeline 1.
     fn default() -> Self {
-        Self { timeline: 1, switch: None, floors: [0; KEYS], high: (0, 0) }
+        Self { timeline: 1, switch: None, floors: [0; KEYS], high: (0, 0), span: None }
     }
 }
 
@@ -118,6 +121,10 @@ impl Knowledge {
         for (key, floor) in self.floors.iter().enumerate().filter(|(_, floor)| **floor > 0) {
             epochs.retract(position((self.timeline, *floor)), &[name(key)], &[]);
         }
+        if let Some((lineage, start, watermark)) = self.span {
+            let span = Span::new(Lineage::from_number(lineage), Lsn::new(start), Lsn::new(watermark));
+            epochs.hear(self.fingerprint(), Arc::new(span));
+        }
         epochs
     }
 
@@ -132,6 +139,8 @@ impl Knowledge {
         self.timeline = epoch.history.timeline().0;
         self.switch = epoch.history.switches().last().map(|switch| switch.at.offset());
         self.high = (high.insert().offset(), high.flush().offset());
+        let span = epoch.span.as_ref();
+        self.span = span.map(|span| (span.lineage.number(), span.start.offset(), span.watermark().offset()));
         for (key, floor) in self.floors.iter_mut().enumerate() {
             *floor = epoch.floor(&Slots::new(epochs.slots().key(&name(key)), []), 0).offset();
         }
@@ -246,6 +255,12 @@ impl Demand {
         self.history
     }
 
+    /// The least tag that meets it by itself.
+    #[must_use]
+    pub fn least_tag(&self) -> u64 {
+        self.floor.least_tag().offset()
+    }
+
     /// Whether what was seen on a standby has to be waited for on the primary.
     #[must_use]
     pub fn quiesces(&self) -> bool {
@@ -308,7 +323,8 @@ impl Client {
     ///
     /// The read cannot be answered.
     pub fn demand(&self, knowledge: &Knowledge) -> Result<Demand, Trouble> {
-        let own = self.session().floor(&knowledge.history(), None);
+        let lineage = knowledge.span.map(|(lineage, ..)| Lineage::from_number(lineage));
+        let own = self.session().floor(&knowledge.history(), lineage);
         match own.standing {
             Standing::Floor(_) => {}
             Standing::Ahead => return Err(Trouble::Ahead),
@@ -326,10 +342,10 @@ impl Client {
         Ok(Demand { history: knowledge.fingerprint(), floor, seen: own.seen })
     }
 
-    /// It was told of a commit at this position.
-    pub fn raise(&mut self, knowledge: &Knowledge, at: (u32, u64)) {
+    /// It was told of a commit at this position, which the log vouches for that tokens call so, if one does.
+    pub fn raise(&mut self, knowledge: &Knowledge, at: (u32, u64), lineage: Option<u64>) {
         let session = self.session();
-        session.raise(&knowledge.history(), position(at), None);
+        session.raise(&knowledge.history(), position(at), lineage.map(Lineage::from_number));
         self.keep(&session);
     }
 

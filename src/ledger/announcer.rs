@@ -54,7 +54,7 @@ pub(crate) struct Announced {
     pub(crate) id: [u8; 16],
     /// The history that it was announced in.
     pub(crate) history: u64,
-    /// The log that acknowledged it; without one it may still arrive there, and has to be refused then.
+    /// The log that acknowledged it, in that history; without one it may still arrive there, and has to be refused then.
     pub(crate) lineage: Option<Lineage>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Announced {
 pub(crate) struct Told {
     /// All of it was taken.
     pub(crate) taken: bool,
-    /// The log that vouches for the write.
+    /// The log that vouches for the write, in its history.
     pub(crate) lineage: Option<Lineage>,
 }
 
@@ -124,14 +124,20 @@ impl Announcer {
     /// before. Dropped, the announcement may stand until its lease is over.
     pub(crate) async fn announce(&self, id: [u8; 16], notice: Notice, xid: Option<u64>) -> Announced {
         let history = notice.history;
-        let announcement = Announcement { id, notice, xid, lease: LEASE };
+        let announcement = Announcement { id, notice, xid, lease: LEASE, renews: false };
         let answer = timeout(ANNOUNCE_TIME_MAX, self.ledger.announce(&announcement)).await;
         let lineage =
             answer.ok().and_then(|answer| answer.inspect_err(|error| trace::not_announced(error)).ok()).flatten();
         if lineage.is_none() {
             self.counters.unannounced.add_one();
         }
-        Announced { id, history, lineage }
+        Announced { id, history, lineage: lineage.map(|log| log.in_history(history)) }
+    }
+
+    /// Tells more of what was announced, for whoever finds that its writer is gone. May be told behind the commit.
+    pub(crate) async fn renew(&self, id: [u8; 16], notice: Notice, xid: Option<u64>) {
+        let announcement = Announcement { id, notice, xid, lease: LEASE, renews: true };
+        let _ = timeout(ANNOUNCE_TIME_MAX, self.ledger.announce(&announcement)).await;
     }
 
     /// Nothing was committed. What does not arrive ends with its lease.
@@ -152,6 +158,7 @@ impl Announcer {
             match self.ledger.retract(&part, keep, settlement).await {
                 Ok(Retracted { vouched_by, abandoned }) => {
                     self.counters.retractions_told.add_one();
+                    let vouched_by = vouched_by.map(|log| log.in_history(part.history));
                     let acknowledged = ends.and_then(|(announced, _)| announced.lineage);
                     let stands = vouched_by == acknowledged || !holds(Rule::UnannouncedIsPinned);
                     told.lineage = vouched_by.filter(|_| stands);

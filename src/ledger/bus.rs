@@ -132,7 +132,7 @@ impl<S: Source> Bus<S> {
             let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
             self.fleet.counters.epochs.add_one();
             trace::epoch_begun(&lineage, start, &std::mem::replace(&mut state.why, Why::History));
-            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage, start, watermark)));
+            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage.in_history(history), start, watermark)));
         }
     }
 
@@ -216,9 +216,8 @@ impl<S: Source> Bus<S> {
         if state.lineage == Some(lineage) {
             state.covered = (history, watermark);
             let epoch = self.fleet.epochs.current();
-            if let Some(span) =
-                epoch.span.as_ref().filter(|span| span.lineage == lineage && epoch.fingerprint == history)
-            {
+            let ours = |span: &&Arc<Span>| span.lineage == lineage.in_history(history) && epoch.fingerprint == history;
+            if let Some(span) = epoch.span.as_ref().filter(ours) {
                 span.raise(watermark);
             }
         }

@@ -5,8 +5,8 @@ pub(crate) mod bus;
 pub(crate) mod hearing;
 pub(crate) mod listener;
 pub(crate) mod message;
-mod order;
-mod place;
+pub(crate) mod order;
+pub(crate) mod place;
 mod redis;
 
 use crate::digest::Digest;
@@ -46,6 +46,9 @@ pub struct Announcement {
     pub xid: Option<u64>,
     /// How long the watermark waits for it, by the log's clock.
     pub lease: Duration,
+    /// Only more is told of what stands. What was given up must not stand again: the watermark may have passed the commit
+    /// meanwhile, and the settlement would find nothing wrong.
+    pub renews: bool,
 }
 
 /// The end of an announcement: the commit is at or below its notice's position.

@@ -7,8 +7,8 @@ use crate::rules::{Rule, holds};
 use std::collections::VecDeque;
 
 /// The place in the log, and what waits behind a gap.
-#[derive(Debug)]
-pub(super) struct Order {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Order {
     place: Place,
     /// What was heard since something went missing, while that is being asked for.
     waiting: Option<VecDeque<Mark>>,
@@ -18,7 +18,7 @@ pub(super) struct Order {
 
 /// What a message, or the answer to a question, meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// It was next in order, and vouches for what its frame says.
     Ordered(Mark),
     /// Something is missing.
@@ -38,17 +38,23 @@ const WAITING_MAX: usize = 4_096;
 const ROUNDS_MAX: u32 = 4;
 
 impl Order {
-    pub(super) fn at(frame: Frame) -> Self {
+    pub(crate) fn at(frame: Frame) -> Self {
         Self { place: Place::at(frame), waiting: None, rounds: 0 }
     }
 
+    /// How many messages wait for what is missing.
+    #[cfg(feature = "internals")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.as_ref().map_or(0, VecDeque::len)
+    }
+
     /// Nobody answers any more, and nothing more is heard for now.
-    pub(super) fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         (self.waiting, self.rounds) = (None, 0);
     }
 
     /// Hearing has begun anew, with this message.
-    pub(super) fn resume(&mut self, mark: Mark) -> Vec<Found> {
+    pub(crate) fn resume(&mut self, mark: Mark) -> Vec<Found> {
         let mut found = self.hear(mark);
         if matches!(found.as_slice(), [Found::Ordered(_)] | []) {
             found.push(Found::Whole);
@@ -57,7 +63,7 @@ impl Order {
     }
 
     /// Something was heard.
-    pub(super) fn hear(&mut self, mark: Mark) -> Vec<Found> {
+    pub(crate) fn hear(&mut self, mark: Mark) -> Vec<Found> {
         if let Some(waiting) = &mut self.waiting {
             if waiting.len() >= WAITING_MAX {
                 return self.give_up(mark);
@@ -84,7 +90,7 @@ impl Order {
     }
 
     /// What the log has after the place that was asked about; `None` where it does not have all of it, or did not answer.
-    pub(super) fn answered(&mut self, answer: Option<Vec<Mark>>) -> Vec<Found> {
+    pub(crate) fn answered(&mut self, answer: Option<Vec<Mark>>) -> Vec<Found> {
         let Some(mut waiting) = self.waiting.take() else { return Vec::new() };
         let (mut found, newest) = (Vec::new(), waiting.back().copied());
         let Some(answer) = answer.filter(|answer| !answer.is_empty()) else {

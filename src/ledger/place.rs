@@ -19,7 +19,7 @@ pub(crate) enum Gap {
 
 /// What a message is, seen from a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The next one, or a heartbeat that stands where the place is.
     Next,
     /// A retraction that was taken before.
@@ -28,11 +28,11 @@ pub(super) enum Step {
 }
 
 /// What of a message tells its place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Mark {
-    pub(super) frame: Frame,
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Mark {
+    pub(crate) frame: Frame,
     /// The history that the watermark is of.
-    pub(super) history: u64,
+    pub(crate) history: u64,
     /// The hash of a retraction.
     retraction: Option<u64>,
 }
@@ -41,32 +41,32 @@ pub(super) struct Mark {
 const RECENT_MAX: usize = 1_024;
 
 /// The last place heard in the log.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) lineage: Lineage,
-    pub(super) sequence: u64,
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Place {
+    pub(crate) lineage: Lineage,
+    pub(crate) sequence: u64,
     /// Sequence numbers and hashes of the last retractions.
     recent: VecDeque<(u64, u64)>,
 }
 
 impl Mark {
-    pub(super) fn of(message: &Message, bytes: &[u8]) -> Self {
+    pub(crate) fn of(message: &Message, bytes: &[u8]) -> Self {
         let retraction = matches!(message.body, Body::Retraction(_)).then(|| hash(bytes));
         Self { frame: message.frame, history: message.body.history(), retraction }
     }
 
-    pub(super) fn is_heartbeat(&self) -> bool {
+    pub(crate) fn is_heartbeat(&self) -> bool {
         self.retraction.is_none()
     }
 }
 
 impl Place {
-    pub(super) fn at(frame: Frame) -> Self {
+    pub(crate) fn at(frame: Frame) -> Self {
         Self { lineage: frame.lineage, sequence: frame.sequence, recent: VecDeque::new() }
     }
 
     /// What the message with this mark is.
-    pub(super) fn step(&self, mark: &Mark) -> Step {
+    pub(crate) fn step(&self, mark: &Mark) -> Step {
         let Frame { lineage, sequence, .. } = mark.frame;
         let due = self.sequence.saturating_add(mark.retraction.is_some().into());
         if lineage != self.lineage {
@@ -84,7 +84,7 @@ impl Place {
     }
 
     /// Moves to where the message with this mark stands.
-    pub(super) fn take(&mut self, mark: &Mark) {
+    pub(crate) fn take(&mut self, mark: &Mark) {
         self.sequence = mark.frame.sequence;
         if let Some(hash) = mark.retraction {
             if self.recent.len() == RECENT_MAX {

@@ -142,11 +142,12 @@ impl Ledger for RedisLedger {
     type Subscription = RedisSubscription;
 
     async fn announce(&self, announcement: &Announcement) -> Result<Option<Lineage>, TierError> {
-        let Announcement { id, notice, xid, lease } = announcement;
+        let Announcement { id, notice, xid, lease, renews } = announcement;
         let (candidate, history) = (candidate(), notice.history.to_be_bytes());
         let (above, lease) = (notice.position.lsn.offset().to_be_bytes(), life_ms(*lease));
         let announced = message::announced(*xid, notice);
-        let args: Vec<&[u8]> = vec![&candidate, id, &history, &above, lease.as_bytes(), &announced];
+        let renews: &[u8] = if *renews { b"1" } else { b"" };
+        let args: Vec<&[u8]> = vec![&candidate, id, &history, &above, lease.as_bytes(), &announced, renews];
         lineage(self.one(&self.scripts.announce, vec![self.record.clone()], args).await?)
             .ok_or_else(|| TierError::new("Redis answered an announcement with something else"))
     }

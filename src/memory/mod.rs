@@ -29,6 +29,8 @@ pub use lease::Lease;
 pub use life::Backup;
 pub use network::{Fate, Network, Step};
 pub use rows::Value;
+#[cfg(feature = "internals")]
+pub(crate) use shared::Log;
 pub use shared::{Call, Copy, Delivery, Line, Shared, Subscription, Way};
 pub use source::Source;
 pub use tx::Tx;

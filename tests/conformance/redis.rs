@@ -262,7 +262,7 @@ const LATE: [u8; 16] = [2; 16];
 const DEAD: [u8; 16] = [3; 16];
 
 fn announcement(id: [u8; 16], above: u64, lease: Duration) -> Announcement {
-    Announcement { id, notice: notice(above, [1, 2]), xid: Some(7), lease }
+    Announcement { id, notice: notice(above, [1, 2]), xid: Some(7), lease, renews: false }
 }
 
 async fn watermark(subscription: &mut impl Subscription) -> Result<u64> {
@@ -281,6 +281,8 @@ async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
     let unannounced = ledger.retract(&notice(100, [1]), MINUTE, settle(LATE, 100)).await?;
     assert_eq!((unannounced.vouched_by, watermark(&mut subscription).await?), (None, 50));
     assert_eq!(ledger.announce(&announcement(LATE, 60, MINUTE)).await?, None, "it was settled before it came");
+    let more = Announcement { renews: true, ..announcement(ANNOUNCED, 50, MINUTE) };
+    assert_eq!(ledger.announce(&more).await?, lineage, "more is told of it");
     advance(110).await?;
     assert_eq!(watermark(&mut subscription).await?, 50);
     let settled = ledger.retract(&notice(60, [1]), MINUTE, settle(ANNOUNCED, 90)).await?;
@@ -296,6 +298,8 @@ async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(advance(200).await?.abandoned.len(), 1, "somebody has to retract it");
     assert_eq!(watermark(&mut subscription).await?, 200);
+    let more = Announcement { renews: true, ..announcement(DEAD, 120, MINUTE) };
+    assert_eq!(ledger.announce(&more).await?, None, "what was given up stays so");
     let late = ledger.retract(&notice(190, [1]), MINUTE, settle(DEAD, 300)).await?;
     assert_eq!((late.vouched_by, watermark(&mut subscription).await?), (None, 300));
     Ok(())

@@ -8,6 +8,8 @@
 #![cfg(feature = "internals")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+#[cfg(feature = "mutants")]
+mod log;
 mod model;
 mod reads;
 mod servers;

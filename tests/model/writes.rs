@@ -34,7 +34,7 @@ impl Bounds {
         let begin = on.log.iter().position(|record| *record == Some(write))?;
         let early = self.is_broken(Broken::TokenBeforeTheCommit);
         let token = (timeline, if early { begin as u64 * RECORD } else { on.insert() });
-        state.clients[session].client.raise(&state.instances[instance].knowledge, token);
+        state.clients[session].client.raise(&state.instances[instance].knowledge, token, None);
         state.clients[session].told |= bit(write);
         state.clients[session].busy = Busy::Idle;
         self.retract(state, instance, write, token);

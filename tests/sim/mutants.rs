@@ -25,6 +25,16 @@ const ELSEWHERE: &[(Rule, &str)] = &[
     (Rule::UnknownPins, "cache writing::an_unknown_outcome_is_told_and_resolved"),
     (Rule::AnswersOvertake, "lib epoch::tests::a_slow_answer_is_not_a_history_that_went_back"),
     (Rule::ClampSparesNews, "lib epoch::tests::a_retraction_made_while_the_answer_after_a_crash_travelled_stands"),
+    (Rule::PulseIsOfHistory, "lib epoch::tests::nobody_tells_how_far_a_history_is_flushed_that_they_have_not_seen"),
+    (
+        Rule::WatermarkIsOfFloors,
+        "lib epoch::tests::who_holds_the_floors_from_before_a_crash_is_told_no_later_watermark",
+    ),
+    (Rule::GivenUpStaysSo, "cache regressions::stores::what_was_given_up_is_not_announced_anew_behind_the_commit"),
+    (
+        Rule::LineageIsOfHistory,
+        "cache regressions::histories::who_does_not_know_where_the_timeline_began_hears_the_log_of_another_history",
+    ),
     (Rule::ClampIsOfMoment, "cache regressions::histories::a_clamp_never_lowers_a_session_below_its_own_write"),
 ];
 

@@ -21,8 +21,8 @@ const HISTORIES_MAX: usize = 8;
 
 type Id = [u8; 16];
 
-#[derive(Debug, Clone)]
-pub(super) struct Log {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Log {
     id: u64,
     sequence: u64,
     generation: u64,
@@ -32,7 +32,7 @@ pub(super) struct Log {
     ring: BTreeMap<u64, Vec<u8>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Pending {
     id: Id,
     history: u64,
@@ -42,7 +42,7 @@ struct Pending {
 }
 
 impl Log {
-    pub(super) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64) -> Self {
         Self {
             id,
             sequence: 0,
@@ -55,7 +55,7 @@ impl Log {
     }
 
     /// Which log it is, on a server with this replication id.
-    pub(super) fn lineage(&self, replication: u64) -> Lineage {
+    pub(crate) fn lineage(&self, replication: u64) -> Lineage {
         let mut hasher = SipHasher13::new();
         hasher.write_u64(if holds(Rule::LineageIsOfServer) { replication } else { 0 });
         hasher.write_u64(self.id);
@@ -72,9 +72,12 @@ impl Log {
         self.watermarks.iter().find(|(of, _)| *of == history).map_or(Lsn::ZERO, |(_, watermark)| *watermark)
     }
 
-    pub(super) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
-        let Announcement { id, notice, xid, lease } = announcement;
-        self.pending.retain(|pending| pending.id != *id);
+    pub(crate) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
+        let Announcement { id, notice, xid, lease, renews } = announcement;
+        let stood = self.remove(*id);
+        if *renews && !stood && holds(Rule::GivenUpStaysSo) {
+            return false;
+        }
         if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
             return false;
         }
@@ -89,13 +92,13 @@ impl Log {
         true
     }
 
-    pub(super) fn withdraw(&mut self, id: Id) {
+    pub(crate) fn withdraw(&mut self, id: Id) {
         self.remove(id);
         self.note(id);
     }
 
     /// Takes the next number, and the announcement off the list. Returns what was found, and the message.
-    pub(super) fn retract(
+    pub(crate) fn retract(
         &mut self,
         replication: u64,
         notice: &Notice,
@@ -117,7 +120,7 @@ impl Log {
     }
 
     /// Returns the answer and the message.
-    pub(super) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (Beat, Vec<u8>) {
+    pub(crate) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (Beat, Vec<u8>) {
         let abandoned = self.sweep(now);
         self.generation = self.generation.max(pulse.generation);
         self.raise(pulse.history, pulse.flush);
@@ -128,7 +131,7 @@ impl Log {
         (Beat { generation, abandoned, open, first_ends: first_ends.unwrap_or_default() }, bytes)
     }
 
-    pub(super) fn repair(&self, replication: u64, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn repair(&self, replication: u64, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
         let missing = self.sequence.checked_sub(after)?;
         if self.lineage(replication) != lineage || missing > RING {
             return None;

@@ -8,4 +8,6 @@ mod redis;
 
 pub use bus::{Delivery, Subscription};
 pub use edge::{Call, Line, Shared, Way};
+#[cfg(feature = "internals")]
+pub(crate) use log::Log;
 pub use redis::Copy;

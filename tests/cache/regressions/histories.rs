@@ -2,7 +2,7 @@
 
 use super::{instance, text};
 use crate::support::{Users, cluster};
-use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
+use highwater::memory::{Call, Delivery, Fate, Line, Network, Shared, Step, Way};
 use highwater::{Error, Freshness, Highwater, Lsn, Position, ReadOptions, Session, Settings, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,4 +184,52 @@ async fn what_one_of_two_reads_at_once_showed_is_told_as_lost() {
     assert!(read.as_ref().is_err_and(|e| e.as_cache().is_some_and(Error::is_write_lost)), "silent: {read:?}");
     aware.accept_loss(&session);
     assert_eq!(text(&slow.get(&session, &1).await.unwrap()), Some("ada"));
+}
+
+/// Without the right to read history files, an instance that was started after a promotion does not know where the timeline
+/// began. Its name of the history is another one then, and the log keeps another watermark for it, which awaits nothing that
+/// was announced under the first.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_know_where_the_timeline_began_hears_the_log_of_another_history() {
+    let (cluster, shared) = (cluster(1), Shared::new(1));
+    let (one_store, one) = instance(&cluster, Some(shared.client(1)), 1_700_000_000_000).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.kill(0);
+    assert!(cluster.promote(1));
+    sleep(Duration::from_secs(2)).await;
+    cluster.forget_switches(1);
+    let (other_store, other) = instance(&cluster, Some(shared.client(2)), 1_700_000_000_001).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_ne!(one_store.history().fingerprint(), other_store.history().fingerprint());
+    cluster.put("users", 3, "so that the log moves on".to_owned());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(text(&other.get(&Session::new(), &1).await.unwrap()), Some("ada"));
+
+    // What one tells of its write arrives at the log late, and at the other instance later.
+    let late = Arc::new(AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    shared.set_delivery(Delivery::new(move |client, _| match client == 2 && is_late.load(Ordering::SeqCst) {
+        true => vec![Duration::from_millis(400)],
+        false => vec![Duration::ZERO],
+    }));
+    shared.set_line(Line::new(|client, call, way| match (client, call, way) {
+        (1, Call::Retract, Way::There) => Fate::Pass(Duration::from_millis(100)),
+        _ => Fate::Pass(Duration::ZERO),
+    }));
+    let session = Session::new();
+    let mut tx = one_store.begin(&session).await.unwrap();
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.retract(&one, &1);
+    let commit = tokio::spawn(tx.commit());
+    sleep(Duration::from_millis(50)).await;
+    // Meanwhile the watermark of the other history passes it.
+    let mut tx = other_store.begin(&Session::new()).await.unwrap();
+    tx.put("users", 2, "joan".to_owned()).await.unwrap();
+    tx.retract(&other, &2);
+    assert!(tx.commit().await.unwrap().told);
+    sleep(Duration::from_millis(20)).await;
+    late.store(true, Ordering::SeqCst);
+    assert!(commit.await.unwrap().unwrap().told);
+    let read = other.get(&session, &1).await.unwrap();
+    assert_eq!(text(&read), Some("grace"), "{read:?}");
 }

@@ -2,10 +2,10 @@
 
 use super::{instance, text};
 use crate::support::{Users, cluster};
-use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
+use highwater::memory::{Call, Delivery, Fate, Line, Network, Shared, Step, Way};
 use highwater::{Error, Freshness, Highwater, ReadOptions, Retraction, Session, Settings, WriteError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -109,4 +109,46 @@ async fn a_frozen_replica_does_not_hold_those_who_look_for_the_primary() {
     let error = users.get_with(&session, &1, &latest).await.unwrap_err();
     assert!(error.as_cache().is_some_and(Error::is_unavailable), "there is none: {error}");
     println!("said after {:?}", begun.elapsed());
+}
+
+/// The way to Redis stalls while a commit waits for its standby, longer than the lease. Then what was sent last is carried out
+/// at once: more names for an announcement that was given up meanwhile, and its settlement, which finds it. Whoever gave it up
+/// had only the first name to retract.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_not_announced_anew_behind_the_commit() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let (one_store, one) = instance(&cluster, Some(shared.client(1)), 1_700_000_000_000).await;
+    let (_other_store, other) = instance(&cluster, Some(shared.client(2)), 1_700_000_000_001).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.put("users", 8, "so that the log moves on".to_owned());
+    cluster.put("users", 8, "and on".to_owned());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(text(&other.get(&Session::new(), &1).await.unwrap()), Some("ada"));
+
+    let late = Arc::new(AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    shared.set_delivery(Delivery::new(move |client, _| match client == 2 && is_late.load(Ordering::SeqCst) {
+        true => vec![Duration::from_millis(400)],
+        false => vec![Duration::ZERO],
+    }));
+    let announced = AtomicUsize::new(0);
+    shared.set_line(Line::new(move |client, call, way| match (client, call, way) {
+        (1, Call::Announce, Way::There) if announced.fetch_add(1, Ordering::SeqCst) > 0 => {
+            Fate::Pass(Duration::from_millis(3_400))
+        }
+        _ => Fate::Pass(Duration::ZERO),
+    }));
+    cluster.set_commit_pace(Duration::from_millis(1), Duration::from_millis(3_500));
+    let session = Session::new();
+    let mut tx = one_store.begin(&session).await.unwrap();
+    tx.retract(&one, &2);
+    sleep(Duration::from_millis(10)).await;
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.retract(&one, &1);
+    let commit = tokio::spawn(tx.commit());
+    sleep(Duration::from_millis(3_480)).await;
+    late.store(true, Ordering::SeqCst);
+    assert!(commit.await.unwrap().unwrap().told);
+    let read = other.get(&session, &1).await.unwrap();
+    assert_eq!(text(&read), Some("grace"), "{read:?}");
 }
