@@ -15,4 +15,5 @@ mod regressions;
 mod sharing;
 mod strategies;
 mod support;
+mod watermark;
 mod writing;

@@ -1,0 +1,112 @@
+//! How soon the watermark covers a write, and for how long anybody can hold it back. In virtual time.
+
+use crate::support::{Instance, cluster};
+use highwater::memory::{Cluster, Shared};
+use highwater::{Lsn, Session};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, interval, sleep};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Two instances, of which one writes and the other looks on.
+async fn pair() -> (Cluster, Shared, Arc<Instance>, Arc<Instance>) {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let one = Arc::new(Instance::sharing(&cluster, &shared.client(1)).await);
+    let two = Arc::new(Instance::sharing(&cluster, &shared.client(2)).await);
+    (cluster, shared, one, two)
+}
+
+/// Waits until `instance` knows of everything up to `position`, and tells how long that took.
+async fn covered(instance: &Instance, position: Lsn) -> Duration {
+    let since = Instant::now();
+    while instance.store.stats().watermark.unwrap().position < Some(position) {
+        assert!(since.elapsed() < Duration::from_secs(30), "it is never covered");
+        sleep(MS).await;
+    }
+    since.elapsed()
+}
+
+/// Writes for five seconds, a hundred times a second, and returns how long each transaction took and how long it was until
+/// the other instance had covered it.
+async fn load(one: &Arc<Instance>, two: &Arc<Instance>) -> (Vec<Duration>, Vec<Duration>) {
+    let mut due = interval(Duration::from_millis(10));
+    let mut writes = Vec::new();
+    for number in 0..500 {
+        due.tick().await;
+        let (one, two) = (Arc::clone(one), Arc::clone(two));
+        writes.push(tokio::spawn(async move {
+            let begun = Instant::now();
+            let mut tx = one.begin(&Session::new()).await;
+            tx.retract(&one.users, &number);
+            tx.put("users", number, "grace".to_owned()).await.unwrap();
+            let receipt = tx.commit().await.unwrap();
+            (begun.elapsed(), covered(&two, receipt.position.lsn).await)
+        }));
+    }
+    let mut held = Vec::new();
+    for write in writes {
+        held.push(write.await.unwrap());
+    }
+    held.into_iter().unzip()
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_another_write_it_covers_the_last_within_a_tenth_of_a_second() {
+    let (cluster, _shared, one, two) = pair().await;
+    // What is flushed only afterwards is not covered by its own settlement.
+    cluster.set_wal_writer_delay(Duration::from_millis(30));
+    for (instance, is_flushed) in [(&one, true), (&two, true), (&one, false), (&two, false)] {
+        sleep(Duration::from_millis(3_100)).await;
+        let mut tx = one.begin(&Session::new()).await;
+        tx.put("users", 1, "grace".to_owned()).await.unwrap();
+        if !is_flushed {
+            tx.commit_asynchronously();
+        }
+        tx.retract(&one.users, &1);
+        let receipt = tx.commit().await.unwrap();
+        let took = covered(instance, receipt.position.lsn).await;
+        println!("covered after {took:?}");
+        assert!(took <= Duration::from_millis(100) && (is_flushed || took >= Duration::from_millis(30)), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_load_it_follows_within_three_times_what_a_transaction_takes() {
+    let (cluster, _shared, one, two) = pair().await;
+    cluster.set_commit_pace(Duration::from_millis(5), Duration::from_millis(10));
+    let (held, covered) = load(&one, &two).await;
+    let (held, covered) = (p99(held), p99(covered));
+    println!("p99: transactions {held:?}, covered {covered:?} after");
+    assert!(held >= 5 * MS && covered <= 3 * held, "{held:?} {covered:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dawdles_or_dies_holds_it_back_for_no_longer_than_the_lease() {
+    let (cluster, shared, one, two) = pair().await;
+    let three = Instance::sharing(&cluster, &shared.client(3)).await;
+    let mut slow = one.begin(&Session::new()).await;
+    slow.put("users", 9_000, "slow".to_owned()).await.unwrap();
+    slow.retract(&one.users, &9_000);
+    cluster.set_commit_pace(Duration::from_millis(5), Duration::from_millis(10));
+    let mut dead = three.begin(&Session::new()).await;
+    dead.put("users", 9_001, "dead".to_owned()).await.unwrap();
+    dead.retract(&three.users, &9_001);
+    sleep(MS).await;
+    shared.cut_off(3, true);
+    drop(dead);
+    let (_, covered) = load(&one, &two).await;
+    let longest = covered.iter().max().unwrap();
+    println!("at most {longest:?}");
+    assert!(*longest > Duration::from_secs(1) && *longest <= Duration::from_secs(2), "{longest:?}");
+    // Late, and so pinned: nothing that was filled before answers its session.
+    let (session, counts) = (Session::new(), two.store.stats().counts);
+    assert!(counts.abandoned + one.store.stats().counts.abandoned >= 1, "{counts:?}");
+    slow.commit().await.unwrap();
+    assert_eq!(two.name(&session, 9_000).await.as_deref(), Some("slow"));
+}
