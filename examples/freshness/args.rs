@@ -195,7 +195,7 @@ impl Args {
     /// What one contestant's run is told; `None` where nothing is run.
     pub(crate) fn script(&self, contestant: Contestant, plan: &Plan, simulated: bool) -> Option<Script> {
         let (strategy, time_to_live) = contestant.strategy(self.window, self.time_to_live)?;
-        let ours = strategy == Strategy::Position;
+        let ours = matches!(strategy, Strategy::Position | Strategy::PositionByTags);
         let setup = Setup {
             strategy,
             time_to_live,

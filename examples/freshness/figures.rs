@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) hit_rate: f64,
     /// Hits that were not stale.
     pub(crate) fresh_hit_rate: f64,
+    /// Hits whose tag is below the reader's token, and which the watermark made possible.
+    pub(crate) extended: f64,
     pub(crate) local: f64,
     pub(crate) shared: f64,
     pub(crate) replica: f64,
@@ -194,6 +196,7 @@ impl Cell {
         let stores = |of: fn(&StoreCounts) -> u64| risen(ran, |counts| counts.stores.iter().map(of).sum());
         let share = |count| share(count, figures.reads);
         figures.waits = stores(|it| it.waits);
+        figures.extended = share(caches(|it| it.hits_extended));
         let absent = share(caches(|it| it.misses_absent));
         figures.miss_compulsory = figures.miss_compulsory.min(absent);
         figures.miss_capacity = absent - figures.miss_compulsory;

@@ -318,7 +318,7 @@ fn causes(page: &mut String, report: &Report) -> Result {
         .collect()
     };
     page.push_str("<h2>Misses by cause against the share of reads with tokens</h2>");
-    for strategy in ["highwater", "oracle"] {
+    for strategy in ["highwater", "tags", "oracle"] {
         let svg = bars("reads with a token", "misses of the local tier, % of reads", &parts, &named(strategy))?;
         let caption = format!("{strategy}: what the in-process tier did not answer, and why. Simulated.");
         figure(page, &svg, &caption, &report.command_of("tokens"))?;
@@ -333,12 +333,14 @@ fn every_cell(page: &mut String, report: &Report) -> Result {
     }
     page.push_str(
         "<h2>Every workload with every lag</h2><table><thead><tr><th>workload<th>lag<th>reads<th>own writes missed\
-         <th>hits %<th>fresh hits %<th>replica %<th>primary %</tr></thead><tbody>",
+         <th>hits %<th>fresh hits %<th>replica %<th>primary %<th>oracle's hits %<th>hits by tags alone %\
+         <th>own writes missed</tr></thead><tbody>",
     );
-    for it in cells.iter().map(|cell| &cell.figures) {
+    let of = |strategy: &'static str| cells.iter().map(|cell| &cell.figures).filter(move |it| it.strategy == strategy);
+    for ((it, tags), oracle) in of("highwater").zip(of("tags")).zip(of("oracle")) {
         write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.1}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.1}<td>{}</tr>",
             escaped(&it.workload),
             it.lag,
             it.reads,
@@ -347,11 +349,14 @@ fn every_cell(page: &mut String, report: &Report) -> Result {
             percent(it.fresh_hit_rate),
             percent(it.replica),
             percent(it.primary),
+            percent(oracle.hit_rate),
+            percent(tags.hit_rate),
+            tags.own_write_violations,
         )?;
     }
     write!(
         page,
-        "</tbody></table><p class=\"note\">highwater. <code>{}</code></p>",
+        "</tbody></table><p class=\"note\">highwater, beside the oracle and itself by tags alone. <code>{}</code></p>",
         escaped(&report.command_of("workloads"))
     )?;
     Ok(())

@@ -42,6 +42,7 @@ pub(crate) fn look(strategy: &str) -> Look {
     let (colour, mark) = match strategy {
         "highwater" => (BLUE, 0),
         "monotonic" => (SKY, 1),
+        "tags" => (GREEN, 4),
         "oracle" => (BLACK, 5),
         "ttl-1s" => (ORANGE, 2),
         "ttl-10s" => (ORANGE, 1),

@@ -22,7 +22,7 @@ pub(crate) enum Sweep {
     Writes,
     /// nothing but time: spikes of lag, and Redis away from 12 s to 18 s
     Outage,
-    /// every workload with every lag profile, for highwater alone
+    /// every workload with every lag profile, for highwater with its watermark and without, and the oracle
     Workloads,
 }
 
@@ -67,7 +67,8 @@ impl Sweep {
                 vec![with(0.0, &change)]
             }
             Self::Workloads => {
-                let lags = [Lag::Steady(ms(0.0)), Lag::Steady(ms(10.0)), Lag::Spikes, Lag::Steady(ms(1e3)), Lag::Pause];
+                let steady = |x| Lag::Steady(ms(x));
+                let lags = [steady(0.0), steady(10.0), steady(80.0), Lag::Spikes, steady(1e3), Lag::Pause];
                 let workloads = Workload::value_variants();
                 let all = workloads.iter().flat_map(|workload| lags.map(|lag| (*workload, lag)));
                 let change = |(at, (workload, lag)): (usize, (Workload, Lag))| {
@@ -79,12 +80,14 @@ impl Sweep {
     }
 
     pub(crate) fn contestants(self) -> &'static [Contestant] {
-        use Contestant::{Delete, Highwater, Monotonic, Oracle, Replica, Stored, Ttl10, Ttl60};
+        use Contestant::{Delete, Highwater, Monotonic, Oracle, Replica, Stored, Tags, Ttl10, Ttl60};
         match self {
             Self::Bound => &[Highwater, Ttl60, Delete, Oracle],
-            Self::Tokens | Self::Lag | Self::Capacity | Self::Writes => &[Highwater, Monotonic, Ttl10, Delete, Oracle],
+            Self::Tokens | Self::Lag | Self::Capacity | Self::Writes => {
+                &[Highwater, Tags, Monotonic, Ttl10, Delete, Oracle]
+            }
             Self::Outage => &[Highwater, Delete, Ttl10, Replica, Stored],
-            Self::Workloads => &[Highwater],
+            Self::Workloads => &[Tags, Highwater, Oracle],
         }
     }
 

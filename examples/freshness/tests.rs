@@ -45,7 +45,9 @@ fn everybody_breaks_what_they_are_known_to_break_and_no_more() {
     assert!(of(Contestant::Window).own_write_violations < of(Contestant::Replica).own_write_violations);
     assert!(of(Contestant::Replica).monotonic_violations > 0 && of(Contestant::Sticky).monotonic_violations == 0);
     let (ours, oracle) = (of(Contestant::Highwater), of(Contestant::Oracle));
-    assert!(ours.fresh_hit_rate < oracle.fresh_hit_rate && ours.fresh_hit_rate > 0.5 * oracle.fresh_hit_rate);
+    let tags = of(Contestant::Tags);
+    assert!(ours.fresh_hit_rate < oracle.fresh_hit_rate && ours.fresh_hit_rate > oracle.fresh_hit_rate - 0.03);
+    assert!(tags.fresh_hit_rate > 0.5 * oracle.fresh_hit_rate && tags.fresh_hit_rate < ours.fresh_hit_rate - 0.1);
     assert!(of(Contestant::Ttl60).hit_rate > oracle.hit_rate, "who may be stale hits more");
 }
 
