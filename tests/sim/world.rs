@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// How long a writer dawdles at most: longer than an announcement is waited for.
+pub(crate) const SLOW_MS_MAX: u64 = 2_000;
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) cluster: Cluster,
@@ -94,8 +97,12 @@ impl World {
         }));
         let weak = Arc::downgrade(&world);
         let dice = Mutex::new(plan.dice(1_001));
+        let slow = Mutex::new(plan.dice(1_002));
         world.shared.set_line(Line::new(move |client, _, _| match weak.upgrade() {
-            Some(world) if !world.is_dead(client) => world.fate(&mut dice.lock().unwrap(), true),
+            Some(world) if !world.is_dead(client) => {
+                let fate = world.fate(&mut dice.lock().unwrap(), true);
+                world.slowed(fate, &mut slow.lock().unwrap(), world.plan.line_slow_permille, world.plan.line_slow_ms_max)
+            }
             Some(_) => Fate::Cut,
             None => Fate::Pass(Duration::ZERO),
         }));
@@ -167,6 +174,7 @@ impl World {
     pub(crate) fn source(self: &Arc<Self>, part: u64, instance: Option<usize>) -> memory::Source {
         let weak = Arc::downgrade(self);
         let dice = Mutex::new(self.plan.dice(2_000 + part));
+        let slow = Mutex::new(self.plan.dice(3_000 + part));
         self.cluster.source_over(Network::new(move |_, step| match weak.upgrade() {
             Some(world) => {
                 let asked = matches!(step, Step::Connect | Step::Probe | Step::Timeline | Step::Answer);
@@ -179,6 +187,9 @@ impl World {
                     // Time stands still while anybody can go on, so what asks without end must take some.
                     Fate::Pass(time) if matches!(step, Step::Probe | Step::Connect) => {
                         Fate::Pass(time.max(Duration::from_millis(1)))
+                    }
+                    fate if step == Step::Commit => {
+                        world.slowed(fate, &mut slow.lock().unwrap(), world.plan.slow_writers_permille, SLOW_MS_MAX)
                     }
                     fate => fate,
                 }
@@ -196,6 +207,12 @@ impl World {
         }
         let most = if calm { self.plan.latency_ms_max.min(2) } else { self.plan.latency_ms_max };
         Fate::Pass(Duration::from_millis(dice.random_range(0..=most)))
+    }
+
+    /// Now and then something takes longer than all else.
+    fn slowed(&self, fate: Fate, dice: &mut StdRng, permille: u64, ms_max: u64) -> Fate {
+        let slow = permille > 0 && !self.is_calm() && dice.random_range(0..1_000) < permille;
+        if slow && fate != Fate::Cut { Fate::Pass(Duration::from_millis(dice.random_range(0..=ms_max))) } else { fate }
     }
 
     fn deliver(&self, dice: &mut StdRng) -> Vec<Duration> {
