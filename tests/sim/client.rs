@@ -3,7 +3,7 @@
 use crate::abandon;
 use crate::instance::{Instance, Row, TABLE, group};
 use crate::plan::Trouble;
-use crate::world::{SLOW_MS_MAX, World};
+use crate::world::{Left, World};
 use highwater::memory::{Source, Tx};
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
 use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Seen, SessionId};
@@ -12,6 +12,7 @@ use highwater::{
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,12 @@ const VISITOR: u64 = 1_000;
 /// How long a client thinks when nothing goes wrong any more, or enough was done.
 const REST_MS_MAX: u64 = 700;
 
+/// How long a writer dawdles before its COMMIT.
+const DAWDLE_MS_MAX: u64 = 2_000;
+
+/// How many of its writes a client remembers.
+const WROTE_MAX: usize = 4;
+
 pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) world: Arc<World>,
@@ -37,8 +44,8 @@ pub(crate) struct Client {
     pub(crate) dice: StdRng,
     /// Where it goes is decided apart from what it does.
     pub(crate) road: StdRng,
-    /// What it wrote last.
-    pub(crate) wrote: Option<u64>,
+    /// What it wrote lately, or took a token for.
+    pub(crate) wrote: VecDeque<u64>,
     /// The last operation told of a loss.
     pub(crate) lost: bool,
     /// How many tokens it has left for others.
@@ -102,9 +109,10 @@ impl Client {
         self.id += VISITOR;
     }
 
-    /// Goes to another instance that lives: the session as an object, or as what is left of it in text.
+    /// Goes to another instance: the session as an object, or as what is left of it in text.
     fn roam(&mut self) {
-        self.place = self.road.random_range(0..self.world.plan.instances as usize);
+        let instances = self.world.plan.instances as usize;
+        self.place = (self.place + self.road.random_range(1..instances.max(2))) % instances;
         let there = self.world.instance(self.place);
         if there.number != self.on.number && self.road.random_bool(0.3) {
             let text = serde_json::to_string(&self.session.token()).unwrap();
@@ -132,20 +140,28 @@ impl Client {
         if self.dice.random_bool(0.5) {
             self.left += 1;
             let left = SessionId(1 << 40 | self.id << 20 | self.left);
-            tokens.insert(self.id, (left, self.session.token()));
+            let (token, wrote) = (self.session.token(), self.wrote.clone());
+            tokens.insert(self.id, Left { by: left, token, wrote });
             // What is handed over is what the giver was told by now: taken later it would be more.
             world.recorder.record(|history| history.hand(world.at(), me, left));
         } else if !tokens.is_empty() {
             let at = self.dice.random_range(0..tokens.len());
-            if let Some((left, token)) = tokens.values().nth(at) {
-                self.session.observe(token);
-                world.recorder.record(|history| history.hand(world.at(), *left, me));
+            if let Some(left) = tokens.values().nth(at) {
+                self.session.observe(&left.token);
+                world.recorder.record(|history| history.hand(world.at(), left.by, me));
+                self.wrote.extend(&left.wrote);
+                self.forget();
             }
         }
     }
 
     async fn read(&mut self) {
-        let (key, (options, ask)) = (self.key_to_read(), self.options());
+        let key = self.key_to_read();
+        self.read_one(key).await;
+    }
+
+    async fn read_one(&mut self, key: u64) {
+        let (options, ask) = self.options();
         let op = self.begin_read(key, ask);
         let polls = self.polls();
         let read = self.on.cache.get_with(&self.session, &key, &options);
@@ -211,21 +227,22 @@ impl Client {
     /// Reads for itself and for whoever has left a token, as a job that was handed one.
     async fn read_for_another(&mut self) {
         let world = Arc::clone(&self.world);
-        let tokens: Vec<(SessionId, Token)> = world.tokens.lock().unwrap().values().cloned().collect();
-        let Some((left, token)) = tokens.into_iter().nth(self.road.random_range(0..world.plan.clients as usize)) else {
+        let at = self.road.random_range(0..world.plan.clients as usize);
+        let Some(left) = world.tokens.lock().unwrap().values().nth(at).cloned() else {
             return self.read().await;
         };
         self.left += 1;
         let both = SessionId(2 << 40 | self.id << 20 | self.left);
-        for one in [SessionId(self.id), left] {
+        for one in [SessionId(self.id), left.by] {
             world.recorder.record(|history| history.hand(world.at(), one, both));
         }
-        let key = self.key_to_read();
+        let theirs = left.wrote.back().copied();
+        let key = theirs.filter(|_| self.road.random_bool(0.5)).unwrap_or_else(|| self.key_to_read());
         self.look();
         world.count();
         let ask = Ask::session().at(self.on.id());
         let op = world.recorder.record(|history| history.read(world.at(), both, KeyId(key), ask));
-        let options = ReadOptions::fresh(Freshness::AtLeast(token));
+        let options = ReadOptions::fresh(Freshness::AtLeast(left.token));
         let read = self.on.cache.get_with(&self.session, &key, &options);
         match abandon::after(None, &self.on.death, read).await {
             Some(Ok(read)) => self.saw(op, &read),
@@ -262,8 +279,9 @@ impl Client {
         let asynchronous = self.dice.random_range(0..100) < self.world.plan.asynchronous_percent;
         let first = self.chance(self.world.plan.named_first_percent);
         let slow = self.road_permille(self.world.plan.slow_writers_permille);
-        let dawdle = Duration::from_millis(if slow { self.road.random_range(0..=SLOW_MS_MAX) } else { 0 });
-        self.wrote = Some(key);
+        let dawdle = Duration::from_millis(if slow { self.road.random_range(0..=DAWDLE_MS_MAX) } else { 0 });
+        self.wrote.push_back(key);
+        self.forget();
         let outcome = if aside {
             abandon::after(None, &self.on.death, self.write_aside(key, op)).await
         } else {
@@ -279,6 +297,10 @@ impl Client {
         self.finish(op, outcome);
         if matches!(outcome, Outcome::Committed { .. }) {
             self.retracted(op, told);
+            if self.chance(self.world.plan.follow_percent) {
+                self.roam();
+                self.read_one(key).await;
+            }
         }
     }
 
@@ -357,10 +379,21 @@ impl Client {
         self.world.recorder.record(|history| history.finish(at, op, outcome));
     }
 
-    /// The key that it wrote last, or any.
+    /// A key that it wrote lately, or any.
     fn key_to_read(&mut self) -> u64 {
         let any = self.key();
-        if self.chance(self.world.plan.again_percent) { self.wrote.unwrap_or(any) } else { any }
+        if self.wrote.is_empty() || !self.chance(self.world.plan.again_percent) {
+            return any;
+        }
+        // Mostly the last one.
+        let back = self.road.random_range(0..2 * self.wrote.len()).saturating_sub(self.wrote.len());
+        self.wrote.iter().rev().nth(back).copied().unwrap_or(any)
+    }
+
+    fn forget(&mut self) {
+        while self.wrote.len() > WROTE_MAX {
+            self.wrote.pop_front();
+        }
     }
 
     /// What the later options decide; without them nothing is drawn.

@@ -132,10 +132,13 @@ options! {
     ;
     /// How often a session goes to another instance before its next step, as an object or as a token in text.
     roam_percent: [0, 0, 10, 40],
-    /// How often it reads what it wrote last.
+    /// How often it reads something that it wrote lately.
     again_percent: [0, 0, 30, 60],
-    /// How often the way to the shared server takes up to so long.
-    line_slow_permille: [0, 0, 0, 20, 150],
+    /// How often it goes elsewhere right after a write, and reads that there.
+    follow_percent: [0, 0, 30, 80],
+    /// How often the way to the shared server takes up to so long: with announcements, and with all else.
+    announce_slow_permille: [0, 0, 0, 20, 300],
+    line_slow_permille: [0, 0, 0, 20, 100],
     line_slow_ms_max: [30, 100, 240],
     /// Writers that dawdle before their COMMIT, or whose COMMIT does on its way, for longer than they are waited for.
     slow_writers_permille: [0, 0, 0, 0, 20],
@@ -221,33 +224,30 @@ impl Plan {
         (self.monotonic_percent, self.asynchronous_percent) = (0, 0);
         (self.time_to_live_ms, self.floor_slots, self.deaf_age_ms_max) = (60_000, 4_096, 5_000);
         (self.messages_lost_percent, self.messages_doubled_percent, self.message_delay_ms_max) = (0, 0, 40);
-        (self.roam_percent, self.again_percent, self.cut_permille) = (40, 60, 0);
-        (self.line_slow_permille, self.slow_writers_permille) = (0, 0);
-        (self.trouble_pause_ms_max, self.trouble_percent) = (60, 30);
-        self.troubles = match later.random_range(0..6) {
-            // What was announced, and in time: the way to the log is slow.
+        (self.roam_percent, self.again_percent, self.follow_percent, self.cut_permille) = (30, 40, 60, 0);
+        (self.announce_slow_permille, self.line_slow_permille, self.slow_writers_permille) = (0, 0, 0);
+        (self.trouble_pause_ms_max, self.trouble_percent, self.named_first_percent) = (1_000, 30, 0);
+        (self.storm_ms, self.line_slow_ms_max, self.troubles) = (2_000, 240, BTreeSet::new());
+        match later.random_range(0..7) {
+            // Announcements that come late.
             0 => {
-                self.line_slow_permille = 150;
-                [].into()
+                (self.announce_slow_permille, self.line_slow_permille) = (300, 50);
             }
-            // The same for longer than anybody is waited for.
+            // Writers that take longer than anybody waits for them.
             1 => {
-                (self.line_slow_permille, self.slow_writers_permille) = (150, 100);
-                [].into()
+                (self.keys, self.slow_writers_permille, self.line_slow_permille) = (20, 30, 50);
             }
             // Positions are used a second time.
-            2 => [Trouble::LostTail].into(),
+            2 => self.troubles.extend([Trouble::LostTail]),
             // Two logs at once.
-            3 => [Trouble::SharedSplit].into(),
+            3 => self.troubles.extend([Trouble::SharedSplit]),
             // A log that lacks what it had told.
-            4 => [Trouble::SharedLags].into(),
-            // What was told does not arrive, or not to everybody.
-            _ => {
-                (self.messages_lost_percent, self.line_slow_permille) = (60, 20);
-                (self.cut_permille, self.trouble_pause_ms_max) = (20, 300);
-                [Trouble::CutOff, Trouble::Deaf].into()
-            }
-        };
+            4 => self.troubles.extend([Trouble::SharedLags]),
+            // Some instances cannot tell, and others do not hear.
+            5 => self.troubles.extend([Trouble::CutOff, Trouble::Deaf]),
+            // Messages are lost, and asked for again.
+            _ => (self.messages_lost_percent, self.latency_ms_max, self.line_slow_permille) = (20, 12, 20),
+        }
     }
 
     /// Takes out what contradicts itself.

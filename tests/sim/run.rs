@@ -8,7 +8,7 @@ use crate::world::World;
 use highwater::testkit::history::{History, Kind, Limits, Liveness, Tally, Verdict, check};
 use highwater::{BusState, Session, Token};
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +112,7 @@ fn start_clients(world: &Arc<World>) -> JoinSet<()> {
         let place = dice.random_range(0..plan.instances as usize);
         let (on, token) = (world.instance(place), Token::default());
         let (world, road) = (Arc::clone(world), plan.dice(4_000 + id));
-        let (wrote, lost, left) = (None, false, 0);
+        let (wrote, lost, left) = (VecDeque::new(), false, 0);
         let client = Client { id, world, place, on, session, token, dice, road, wrote, lost, left, aside };
         clients.spawn(client.run());
     }
