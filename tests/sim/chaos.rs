@@ -78,6 +78,7 @@ pub(crate) async fn heal(world: &Arc<World>) {
     shared.set_full(false);
     shared.freeze(false);
     shared.set_down(false);
+    shared.unite();
     for client in 0..world.started.load(Ordering::Relaxed) as usize {
         shared.deafen(client, false);
         shared.cut_off(client, false);
@@ -96,7 +97,7 @@ impl Chaos {
         match trouble {
             Trouble::Lag | Trouble::Pause | Trouble::ReportGap | Trouble::Transit => self.slow_standby(trouble).await,
             Trouble::RestartStandby | Trouble::Conflict | Trouble::Lie => self.bad_standby(trouble).await,
-            Trouble::Stall | Trouble::CrashPrimary | Trouble::Tail | Trouble::PageEnd => {
+            Trouble::Stall | Trouble::CrashPrimary | Trouble::LostTail | Trouble::Tail | Trouble::PageEnd => {
                 self.bad_primary(trouble).await;
             }
             Trouble::Promote => self.promote().await,
@@ -169,10 +170,17 @@ impl Chaos {
         let (cluster, roles) = (self.world.cluster.clone(), self.world.roles.lock().await);
         let primary = roles.primary;
         match trouble {
-            Trouble::CrashPrimary => {
+            Trouble::CrashPrimary | Trouble::LostTail => {
+                if trouble == Trouble::LostTail {
+                    // Somebody's long transaction goes on writing, and each commit flushes what it wrote until then.
+                    for _ in 0..self.dice.random_range(10..60) {
+                        cluster.write_unflushed(primary, self.dice.random_range(100..2_000));
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
                 self.world.note(format_args!("server {primary} is killed at {:?}", cluster.token(primary)));
                 cluster.kill(primary);
-                sleep(below(&mut self.dice, 500)).await;
+                sleep(below(&mut self.dice, if trouble == Trouble::LostTail { 50 } else { 500 })).await;
                 cluster.start(primary);
                 self.world.note(format_args!("server {primary} starts at {:?}", cluster.token(primary)));
             }
@@ -388,6 +396,20 @@ impl Chaos {
                 sleep(hold).await;
                 shared.fall_back(&copy);
             }
+            Trouble::SharedLags => {
+                // What was on its way to the subscribers ends with the server.
+                let half: Vec<usize> = self.some_clients();
+                let copy = shared.copy();
+                half.iter().for_each(|&client| shared.deafen(client, true));
+                sleep(below(&mut self.dice, 60)).await;
+                shared.fall_back(&copy);
+                half.iter().for_each(|&client| shared.deafen(client, false));
+            }
+            Trouble::SharedSplit => {
+                shared.split(self.some_clients());
+                sleep(hold).await;
+                shared.unite();
+            }
             Trouble::SharedEvicts if self.dice.random_bool(0.3) => shared.evict_log(),
             Trouble::SharedEvicts => shared.evict(|_| self.dice.random_bool(0.5)),
             Trouble::SharedFreezes => {
@@ -411,6 +433,12 @@ impl Chaos {
                 shared.cut_off(client, false);
             }
         }
+    }
+
+    /// About half of the instances that live.
+    fn some_clients(&mut self) -> Vec<usize> {
+        let instances = self.world.instances.lock().unwrap().clone();
+        instances.iter().map(|instance| instance.number).filter(|_| self.dice.random_bool(0.5)).collect()
     }
 
     fn ms(&mut self, most: u64) -> Duration {

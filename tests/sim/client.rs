@@ -3,7 +3,7 @@
 use crate::abandon;
 use crate::instance::{Instance, Row, TABLE, group};
 use crate::plan::Trouble;
-use crate::world::World;
+use crate::world::{Left, World};
 use highwater::memory::{Source, Tx};
 use highwater::source::{Committed, Outcome as Fate, Source as _, Transaction as _};
 use highwater::testkit::history::{Ask, KeyId, OpId, Outcome, Seen, SessionId};
@@ -12,6 +12,7 @@ use highwater::{
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,12 @@ const VISITOR: u64 = 1_000;
 /// How long a client thinks when nothing goes wrong any more, or enough was done.
 const REST_MS_MAX: u64 = 700;
 
+/// How long a writer dawdles before its COMMIT.
+const DAWDLE_MS_MAX: u64 = 2_000;
+
+/// How many of its writes a client remembers.
+const WROTE_MAX: usize = 4;
+
 pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) world: Arc<World>,
@@ -35,6 +42,10 @@ pub(crate) struct Client {
     /// The token as it was with the last answer: what is left when the instance dies.
     pub(crate) token: Token,
     pub(crate) dice: StdRng,
+    /// Where it goes is decided apart from what it does.
+    pub(crate) road: StdRng,
+    /// What it wrote lately, or took a token for.
+    pub(crate) wrote: VecDeque<u64>,
     /// The last operation told of a loss.
     pub(crate) lost: bool,
     /// How many tokens it has left for others.
@@ -68,6 +79,9 @@ impl Client {
             self.on = now;
             self.go_on_elsewhere();
         }
+        if self.chance(self.world.plan.roam_percent) {
+            self.roam();
+        }
         let write = self.dice.random_range(0..100) < self.world.plan.writes_percent;
         if self.dice.random_range(0..40) == 0 {
             self.leave();
@@ -77,6 +91,8 @@ impl Client {
             (true, _) => self.write().await,
             (false, 1..3) => self.read_many().await,
             (false, 3) if self.world.plan.unfenced == 0 => self.read_at_least().await,
+            (false, 4) if self.world.plan.roam_percent > 0 => self.read_twice().await,
+            (false, 5) if self.world.plan.roam_percent > 0 && !self.world.is_calm() => self.read_for_another().await,
             (false, _) => self.read().await,
         }
         // Who is told of a loss accepts it, and asks again.
@@ -91,6 +107,19 @@ impl Client {
         let monotonic = self.session.is_monotonic();
         self.session = if monotonic { Session::monotonic() } else { Session::new() };
         self.id += VISITOR;
+    }
+
+    /// Goes to another instance: the session as an object, or as what is left of it in text.
+    fn roam(&mut self) {
+        let instances = self.world.plan.instances as usize;
+        self.place = (self.place + self.road.random_range(1..instances.max(2))) % instances;
+        let there = self.world.instance(self.place);
+        if there.number != self.on.number && self.road.random_bool(0.3) {
+            let text = serde_json::to_string(&self.session.token()).unwrap();
+            self.token = serde_json::from_str(&text).unwrap();
+            self.go_on_elsewhere();
+        }
+        self.on = there;
     }
 
     /// Its session died with the instance. What it saw there is forgotten, what it wrote is in its token.
@@ -111,20 +140,28 @@ impl Client {
         if self.dice.random_bool(0.5) {
             self.left += 1;
             let left = SessionId(1 << 40 | self.id << 20 | self.left);
-            tokens.insert(self.id, (left, self.session.token()));
+            let (token, wrote) = (self.session.token(), self.wrote.clone());
+            tokens.insert(self.id, Left { by: left, token, wrote });
             // What is handed over is what the giver was told by now: taken later it would be more.
             world.recorder.record(|history| history.hand(world.at(), me, left));
         } else if !tokens.is_empty() {
             let at = self.dice.random_range(0..tokens.len());
-            if let Some((left, token)) = tokens.values().nth(at) {
-                self.session.observe(token);
-                world.recorder.record(|history| history.hand(world.at(), *left, me));
+            if let Some(left) = tokens.values().nth(at) {
+                self.session.observe(&left.token);
+                world.recorder.record(|history| history.hand(world.at(), left.by, me));
+                self.wrote.extend(&left.wrote);
+                self.forget();
             }
         }
     }
 
     async fn read(&mut self) {
-        let (key, (options, ask)) = (self.key(), self.options());
+        let key = self.key_to_read();
+        self.read_one(key).await;
+    }
+
+    async fn read_one(&mut self, key: u64) {
+        let (options, ask) = self.options();
         let op = self.begin_read(key, ask);
         let polls = self.polls();
         let read = self.on.cache.get_with(&self.session, &key, &options);
@@ -137,7 +174,7 @@ impl Client {
 
     /// Reads what the primary had when it was asked, as after a message that says that something changed.
     async fn read_at_least(&mut self) {
-        let key = self.key();
+        let key = self.key_to_read();
         let ask = Ask::latest().own_writes().at(self.on.id());
         let op = self.begin_read(key, if self.session.is_monotonic() { ask.monotonic() } else { ask });
         let read = async {
@@ -152,9 +189,71 @@ impl Client {
         }
     }
 
+    /// Reads with one session on two instances at once.
+    async fn read_twice(&mut self) {
+        let here = self.on.clone();
+        let place = self.road.random_range(0..self.world.plan.instances as usize);
+        let there = self.world.instance(place);
+        let mut reads = Vec::new();
+        for on in [here.clone(), there] {
+            let (key, (options, _)) = (self.key_to_read(), self.options());
+            let options = ReadOptions { freshness: Freshness::Session, ..options };
+            let ask = Ask::session().at(on.id());
+            let ask = if self.session.is_monotonic() { ask.monotonic() } else { ask };
+            self.on = on.clone();
+            reads.push((on, key, options, self.begin_read(key, ask)));
+        }
+        let (session, me) = (self.session.clone(), &*self);
+        let read = |at: usize| {
+            let (on, key, options, op) = &reads[at];
+            let session = &session;
+            async move {
+                let read = on.cache.get_with(session, key, options);
+                match abandon::after(None, &on.death, read).await {
+                    Some(Ok(read)) => me.saw(*op, &read),
+                    Some(Err(error)) => return Some((*op, error)),
+                    None => me.finish(*op, Outcome::Failed),
+                }
+                None
+            }
+        };
+        let (one, other) = tokio::join!(read(0), read(1));
+        for (op, error) in [one, other].into_iter().flatten() {
+            self.failed(&[op], &error);
+        }
+        self.on = here;
+    }
+
+    /// Reads for itself and for whoever has left a token, as a job that was handed one.
+    async fn read_for_another(&mut self) {
+        let world = Arc::clone(&self.world);
+        let at = self.road.random_range(0..world.plan.clients as usize);
+        let Some(left) = world.tokens.lock().unwrap().values().nth(at).cloned() else {
+            return self.read().await;
+        };
+        self.left += 1;
+        let both = SessionId(2 << 40 | self.id << 20 | self.left);
+        for one in [SessionId(self.id), left.by] {
+            world.recorder.record(|history| history.hand(world.at(), one, both));
+        }
+        let theirs = left.wrote.back().copied();
+        let key = theirs.filter(|_| self.road.random_bool(0.5)).unwrap_or_else(|| self.key_to_read());
+        self.look();
+        world.count();
+        let ask = Ask::session().at(self.on.id());
+        let op = world.recorder.record(|history| history.read(world.at(), both, KeyId(key), ask));
+        let options = ReadOptions::fresh(Freshness::AtLeast(left.token));
+        let read = self.on.cache.get_with(&self.session, &key, &options);
+        match abandon::after(None, &self.on.death, read).await {
+            Some(Ok(read)) => self.saw(op, &read),
+            // Whoever was told of a loss has only this one read.
+            _ => self.finish(op, Outcome::Failed),
+        }
+    }
+
     async fn read_many(&mut self) {
         let (options, ask) = self.options();
-        let mut keys: Vec<u64> = (0..self.dice.random_range(1..5)).map(|_| self.key()).collect();
+        let mut keys: Vec<u64> = (0..self.dice.random_range(1..5)).map(|_| self.key_to_read()).collect();
         keys.sort_unstable();
         keys.dedup();
         let ops: Vec<OpId> = keys.iter().map(|&key| self.begin_read(key, ask)).collect();
@@ -178,10 +277,16 @@ impl Client {
         let aside = self.dice.random_range(0..10) == 0 && safe;
         let (polls, by_group) = (self.polls(), self.dice.random_bool(0.3));
         let asynchronous = self.dice.random_range(0..100) < self.world.plan.asynchronous_percent;
+        let first = self.chance(self.world.plan.named_first_percent);
+        let slow = self.road_permille(self.world.plan.slow_writers_permille);
+        let dawdle = Duration::from_millis(if slow { self.road.random_range(0..=DAWDLE_MS_MAX) } else { 0 });
+        self.wrote.push_back(key);
+        self.forget();
         let outcome = if aside {
             abandon::after(None, &self.on.death, self.write_aside(key, op)).await
         } else {
-            let write = write(&self.on, &self.session, key, op, by_group, asynchronous);
+            let how = How { by_group, asynchronous, first, dawdle };
+            let write = write(&self.on, &self.session, key, op, how);
             abandon::after(polls, &self.on.death, write).await
         };
         let (outcome, told) = outcome.unwrap_or((UNKNOWN, false));
@@ -192,6 +297,10 @@ impl Client {
         self.finish(op, outcome);
         if matches!(outcome, Outcome::Committed { .. }) {
             self.retracted(op, told);
+            if self.chance(self.world.plan.follow_percent) {
+                self.roam();
+                self.read_one(key).await;
+            }
         }
     }
 
@@ -270,6 +379,32 @@ impl Client {
         self.world.recorder.record(|history| history.finish(at, op, outcome));
     }
 
+    /// A key that it wrote lately, or any.
+    fn key_to_read(&mut self) -> u64 {
+        let any = self.key();
+        if self.wrote.is_empty() || !self.chance(self.world.plan.again_percent) {
+            return any;
+        }
+        // Mostly the last one.
+        let back = self.road.random_range(0..2 * self.wrote.len()).saturating_sub(self.wrote.len());
+        self.wrote.iter().rev().nth(back).copied().unwrap_or(any)
+    }
+
+    fn forget(&mut self) {
+        while self.wrote.len() > WROTE_MAX {
+            self.wrote.pop_front();
+        }
+    }
+
+    /// What the later options decide; without them nothing is drawn.
+    fn chance(&mut self, percent: u64) -> bool {
+        self.road_permille(10 * percent)
+    }
+
+    fn road_permille(&mut self, permille: u64) -> bool {
+        permille > 0 && !self.world.is_calm() && self.road.random_range(0..1_000) < permille
+    }
+
     fn key(&mut self) -> u64 {
         let draws = (0..self.world.plan.skew).map(|_| self.dice.random_range(0..self.world.plan.keys));
         draws.min().unwrap_or(0)
@@ -313,29 +448,37 @@ fn place(position: Position) -> u64 {
     u64::from(position.timeline.0) << 48 | position.lsn.offset()
 }
 
-/// One write, and what its client is told of it: also whether the other instances were told.
-async fn write(
-    on: &Instance,
-    session: &Session,
-    key: u64,
-    op: OpId,
+/// How a write is made.
+struct How {
     by_group: bool,
     asynchronous: bool,
-) -> (Outcome, bool) {
+    /// What changes is named before it is.
+    first: bool,
+    dawdle: Duration,
+}
+
+/// One write, and what its client is told of it: also whether the other instances were told.
+async fn write(on: &Instance, session: &Session, key: u64, op: OpId, how: How) -> (Outcome, bool) {
     let rolled_back = (Outcome::RolledBack, false);
     let Ok(mut tx) = on.store.begin(session).await else { return rolled_back };
+    if how.first {
+        tx.retract(&on.cache, &key);
+    }
     let Ok(present) = tx.lock::<Row>(TABLE, key).await else { return rolled_back };
     let version = present.map_or(0, |row| row.version) + 1;
-    if asynchronous {
+    if how.asynchronous {
         tx.commit_asynchronously();
     }
     if tx.put(TABLE, key, Row { version, write: op.0 }).await.is_err() {
         return rolled_back;
     }
-    if by_group {
+    if how.by_group {
         tx.retract_group(&group(key));
-    } else {
+    } else if !how.first {
         tx.retract(&on.cache, &key);
+    }
+    if !how.dawdle.is_zero() {
+        sleep(how.dawdle).await;
     }
     match tx.commit().await {
         Ok(receipt) => (Outcome::Committed { version, position: Some(place(receipt.position)) }, receipt.told),

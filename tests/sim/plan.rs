@@ -7,15 +7,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 macro_rules! troubles {
-    ($($name:ident,)+) => {
+    ($($name:ident,)+; $($later:ident,)+) => {
         /// Something that can go wrong.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Trouble {
             $($name,)+
+            $($later,)+
         }
 
         impl Trouble {
-            pub(crate) const ALL: &[Self] = &[$(Self::$name,)+];
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)+ $(Self::$later,)+];
+            /// Those that were drawn from the beginning: the others must not change what a seed decides about them.
+            const FIRST: &[Self] = &[$(Self::$name,)+];
+            const LATER: &[Self] = &[$(Self::$later,)+];
         }
     };
 }
@@ -31,30 +35,45 @@ troubles! {
     Death,
     // The shared server, and the way there.
     SharedDown, SharedWiped, SharedOlder, SharedEvicts, SharedFreezes, SharedFull, Deaf, CutOff,
+    ;
+    // A crash right after something was written that nobody waits for.
+    LostTail,
+    // The shared server fails over: to a copy that lacks the last moments, or not for everybody at once.
+    SharedLags, SharedSplit,
 }
 
 /// Names each option with what the seed picks from. The first is the simplest: what a failing run is shrunk to.
 macro_rules! options {
-    ($($(#[$doc:meta])* $name:ident: $choices:expr,)+) => {
+    ($($(#[$doc:meta])* $name:ident: $choices:expr,)+; $($(#[$ldoc:meta])* $lname:ident: $lchoices:expr,)+) => {
         /// One run.
         #[derive(Debug, Clone)]
         pub(crate) struct Plan {
             pub(crate) seed: u64,
             pub(crate) troubles: BTreeSet<Trouble>,
             $($(#[$doc])* pub(crate) $name: u64,)+
+            $($(#[$ldoc])* pub(crate) $lname: u64,)+
         }
 
         impl Plan {
             /// Each option by its name, and what is picked from.
-            pub(crate) const OPTIONS: &[(&str, &[u64])] = &[$((stringify!($name), &$choices),)+];
+            pub(crate) const OPTIONS: &[(&str, &[u64])] = &[
+                $((stringify!($name), &$choices),)+
+                $((stringify!($lname), &$lchoices),)+
+            ];
 
-            fn pick(seed: u64, pick: &mut impl FnMut(&[u64]) -> u64) -> Self {
-                Self { seed, troubles: BTreeSet::new(), $($name: pick(&$choices),)+ }
+            fn pick(seed: u64, pick: impl Fn(&mut StdRng, &[u64]) -> u64, dice: &mut StdRng, later: &mut StdRng) -> Self {
+                Self {
+                    seed,
+                    troubles: BTreeSet::new(),
+                    $($name: pick(dice, &$choices),)+
+                    $($lname: pick(later, &$lchoices),)+
+                }
             }
 
             pub(crate) fn option(&mut self, name: &str) -> Option<&mut u64> {
                 match name {
                     $(stringify!($name) => Some(&mut self.$name),)+
+                    $(stringify!($lname) => Some(&mut self.$lname),)+
                     _ => None,
                 }
             }
@@ -109,20 +128,46 @@ options! {
     trouble_percent: [100, 30],
     /// The old primary goes on after a promotion: reads of another instance's bounds cannot hold then.
     unfenced: [0, 0, 0, 1],
+    // Drawn from another source, so that what stands above stays what it was for each seed.
+    ;
+    /// How often a session goes to another instance before its next step, as an object or as a token in text.
+    roam_percent: [0, 0, 10, 40],
+    /// How often it reads something that it wrote lately.
+    again_percent: [0, 0, 30, 60],
+    /// How often it goes elsewhere right after a write, and reads that there.
+    follow_percent: [0, 0, 30, 80],
+    /// How often the way to the shared server takes up to so long: with announcements, and with all else.
+    announce_slow_permille: [0, 0, 0, 20, 300],
+    line_slow_permille: [0, 0, 0, 20, 100],
+    line_slow_ms_max: [30, 100, 240],
+    /// Writers that dawdle before their COMMIT, or whose COMMIT does on its way, for longer than they are waited for.
+    slow_writers_permille: [0, 0, 0, 0, 20],
+    /// Writers that name what they change before they do.
+    named_first_percent: [0, 50],
 }
+
+/// Of the source of what is drawn later.
+const LATER: u64 = 0x5bd1_e995_7b93_b1a7;
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
-        let mut dice = StdRng::seed_from_u64(seed);
-        let mut plan = Self::pick(seed, &mut |choices| choices[dice.random_range(0..choices.len())]);
+        let (mut dice, mut later) = (StdRng::seed_from_u64(seed), StdRng::seed_from_u64(seed ^ LATER));
+        let one_of = |dice: &mut StdRng, choices: &[u64]| choices[dice.random_range(0..choices.len())];
+        let mut plan = Self::pick(seed, one_of, &mut dice, &mut later);
         let corner = dice.random_range(0..8);
-        let among = [0, 3, 8, Trouble::ALL.len()][dice.random_range(0..4)];
-        for &trouble in Trouble::ALL {
-            if dice.random_range(0..Trouble::ALL.len()) < among {
-                plan.troubles.insert(trouble);
+        let first = Trouble::FIRST.len();
+        let among = [0, 3, 8, first][dice.random_range(0..4)];
+        for (dice, troubles) in [(&mut dice, Trouble::FIRST), (&mut later, Trouble::LATER)] {
+            for &trouble in troubles {
+                if dice.random_range(0..first) < among {
+                    plan.troubles.insert(trouble);
+                }
             }
         }
         plan.corner(corner);
+        if corner > 4 && later.random_range(0..2) == 0 {
+            plan.corner_of_the_log(&mut later);
+        }
         plan.settle();
         plan
     }
@@ -161,10 +206,47 @@ impl Plan {
                 (self.deaf_age_ms_max, self.message_delay_ms_max, self.clock_skew_ms_max) = (0, 40, 0);
                 (self.time_to_live_ms, self.floor_slots, self.keys) = (60_000, 4_096, 20);
                 (self.any_percent, self.monotonic_percent, self.skew) = (60, 0, 1);
-                let all = Trouble::ALL.iter().copied().filter(|&trouble| trouble >= Trouble::SharedDown);
+                let all = Trouble::FIRST.iter().copied().filter(|&trouble| trouble >= Trouble::SharedDown);
                 self.troubles = all.collect();
             }
             _ => {}
+        }
+    }
+
+    /// Entries are extended by what is known of the log, for sessions that go elsewhere after each write, and read what they
+    /// wrote; and one thing of what the log has to stand goes wrong.
+    fn corner_of_the_log(&mut self, later: &mut StdRng) {
+        (self.instances, self.clients, self.strangers) = (self.instances.clamp(2, 3), self.clients.max(6), 0);
+        (self.ledger, self.unfenced, self.standbys, self.pooled) = (1, 0, self.standbys.min(1), 0);
+        (self.keys, self.skew, self.writes_percent, self.any_percent) = (5, 1, 20, 8);
+        (self.think_ms_max, self.burst, self.abandon_permille) = (20, 4, 0);
+        (self.latency_ms_max, self.flush_ms, self.visible_ms) = (self.latency_ms_max.min(3), 1, self.visible_ms.min(1));
+        (self.monotonic_percent, self.asynchronous_percent) = (0, 0);
+        (self.time_to_live_ms, self.floor_slots, self.deaf_age_ms_max) = (60_000, 4_096, 5_000);
+        (self.messages_lost_percent, self.messages_doubled_percent, self.message_delay_ms_max) = (0, 0, 40);
+        (self.roam_percent, self.again_percent, self.follow_percent, self.cut_permille) = (30, 40, 60, 0);
+        (self.announce_slow_permille, self.line_slow_permille, self.slow_writers_permille) = (0, 0, 0);
+        (self.trouble_pause_ms_max, self.trouble_percent, self.named_first_percent) = (1_000, 30, 0);
+        (self.storm_ms, self.line_slow_ms_max, self.troubles) = (2_000, 240, BTreeSet::new());
+        match later.random_range(0..7) {
+            // Announcements that come late.
+            0 => {
+                (self.announce_slow_permille, self.line_slow_permille) = (300, 50);
+            }
+            // Writers that take longer than anybody waits for them.
+            1 => {
+                (self.keys, self.slow_writers_permille, self.line_slow_permille) = (20, 30, 50);
+            }
+            // Positions are used a second time.
+            2 => self.troubles.extend([Trouble::LostTail]),
+            // Two logs at once.
+            3 => self.troubles.extend([Trouble::SharedSplit]),
+            // A log that lacks what it had told.
+            4 => self.troubles.extend([Trouble::SharedLags]),
+            // Some instances cannot tell, and others do not hear.
+            5 => self.troubles.extend([Trouble::CutOff, Trouble::Deaf]),
+            // Messages are lost, and asked for again.
+            _ => (self.messages_lost_percent, self.latency_ms_max, self.line_slow_permille) = (20, 12, 20),
         }
     }
 
@@ -177,7 +259,7 @@ impl Plan {
             self.troubles.remove(if self.seed.is_multiple_of(2) { &Trouble::Death } else { &Trouble::Restore });
         }
         if self.asynchronous_percent > 0 {
-            let losing = [Trouble::CrashPrimary, Trouble::Promote, Trouble::Fork, Trouble::Restore];
+            let losing = [Trouble::CrashPrimary, Trouble::LostTail, Trouble::Promote, Trouble::Fork, Trouble::Restore];
             self.troubles.retain(|trouble| !losing.contains(trouble));
         }
     }
@@ -192,7 +274,9 @@ impl Plan {
     /// nothing: until they notice that they hear nothing, and then as long as such an entry is served. `None` where what
     /// they load may itself be old.
     pub(crate) fn told_within(&self) -> Option<Duration> {
-        let lags = self.standbys > 0 || self.unfenced == 1 || self.troubles.contains(&Trouble::Restore);
+        // Of two logs at once, each tells its own half.
+        let halved = [Trouble::Restore, Trouble::SharedSplit].iter().any(|trouble| self.troubles.contains(trouble));
+        let lags = self.standbys > 0 || self.unfenced == 1 || halved;
         let deaf_ms = 3_000 + self.deaf_age_ms_max;
         let ms = deaf_ms + self.message_delay_ms_max + self.clock_skew_ms_max + 1_000;
         (self.ledger == 1 && !lags).then_some(Duration::from_millis(ms))

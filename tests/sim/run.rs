@@ -8,7 +8,7 @@ use crate::world::World;
 use highwater::testkit::history::{History, Kind, Limits, Liveness, Tally, Verdict, check};
 use highwater::{BusState, Session, Token};
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub(crate) struct Report {
     complaints: Vec<String>,
     faults: BTreeMap<Trouble, u64>,
     stats: String,
+    /// Hits, and those that only the watermark allowed.
+    hits: (u64, u64),
     diary: Vec<String>,
 }
 
@@ -44,6 +46,7 @@ pub(crate) struct Sum {
     lasted: Duration,
     violations: u64,
     tally: Tally,
+    hits: (u64, u64),
     faults: BTreeMap<Trouble, u64>,
 }
 
@@ -71,6 +74,10 @@ async fn live(plan: &Plan) -> Report {
     }
     let instances = world.instances.lock().unwrap().clone();
     let stats: Vec<_> = instances.iter().map(|on| format!("{:?}\n{:?}", on.store.stats(), on.cache.stats())).collect();
+    let caches = instances.iter().map(|on| on.cache.stats());
+    let hits = caches.fold((0, 0), |(all, extended), one| {
+        (all + one.hits_local + one.hits_shared, extended + one.hits_extended)
+    });
     if healed_at.is_some() {
         complaints.extend(instances.iter().filter(|on| on.store.stats().bus == BusState::Deaf).map(still_deaf));
         for on in &instances {
@@ -92,7 +99,7 @@ async fn live(plan: &Plan) -> Report {
     let verdict = check(&history, &Limits { liveness, kept: 3 });
     let diary = std::mem::take(&mut *world.diary.lock().unwrap());
     let faults = std::mem::take(&mut *world.faults.lock().unwrap());
-    Report { history, verdict, lasted, complaints, faults, stats: stats.join("\n"), diary }
+    Report { history, verdict, lasted, complaints, faults, stats: stats.join("\n"), hits, diary }
 }
 
 fn start_clients(world: &Arc<World>) -> JoinSet<()> {
@@ -104,8 +111,9 @@ fn start_clients(world: &Arc<World>) -> JoinSet<()> {
         let aside = world.source(300 + id, None);
         let place = dice.random_range(0..plan.instances as usize);
         let (on, token) = (world.instance(place), Token::default());
-        let client =
-            Client { id, world: Arc::clone(world), place, on, session, token, dice, lost: false, left: 0, aside };
+        let (world, road) = (Arc::clone(world), plan.dice(4_000 + id));
+        let (wrote, lost, left) = (VecDeque::new(), false, 0);
+        let client = Client { id, world, place, on, session, token, dice, road, wrote, lost, left, aside };
         clients.spawn(client.run());
     }
     for id in 0..plan.strangers {
@@ -177,6 +185,7 @@ impl Sum {
             (&mut sum.held_to_bound, more.held_to_bound),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum += more);
+        self.hits = (self.hits.0 + report.hits.0, self.hits.1 + report.hits.1);
         for (&rung, &count) in &more.answered {
             *sum.answered.entry(rung).or_default() += count;
         }
@@ -220,6 +229,7 @@ impl fmt::Display for Sum {
             tally.loss_reports,
             tally.needless_loss_reports
         )?;
+        writeln!(f, "{} hits, {} of them extended by the watermark", self.hits.0, self.hits.1)?;
         writeln!(f, "{} operations held to a bound once all was mended", tally.held_to_bound)?;
         write!(f, "{} faults: {}", self.faults.values().sum::<u64>(), faults.join(", "))
     }

@@ -4,17 +4,21 @@ use crate::instance::Instance;
 use crate::plan::{Plan, Trouble};
 use crate::truth::Truth;
 use highwater::Token;
-use highwater::memory::{self, Cluster, Delivery, Fate, Line, Network, Shared, Step};
+use highwater::memory::{self, Call, Cluster, Delivery, Fate, Line, Network, Shared, Step, Way};
 use highwater::testkit::history::{Recorder, SessionId};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// How long a COMMIT takes that dawdles: about as long as an announcement is waited for, or longer.
+const SLOW_MS: RangeInclusive<u64> = 1_200..=2_200;
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -29,7 +33,7 @@ pub(crate) struct World {
     pub(crate) started: AtomicU64,
     dead: Mutex<BTreeSet<usize>>,
     /// Tokens that clients have left for each other, by the client, each under a session of its own for the checker.
-    pub(crate) tokens: Mutex<BTreeMap<u64, (SessionId, Token)>>,
+    pub(crate) tokens: Mutex<BTreeMap<u64, Left>>,
     /// What went wrong when, for whoever reads about a failure.
     pub(crate) diary: Mutex<Vec<String>>,
     pub(crate) faults: Mutex<BTreeMap<Trouble, u64>>,
@@ -43,6 +47,15 @@ pub(crate) struct World {
     fenced: AtomicBool,
     /// Clients end.
     over: AtomicBool,
+}
+
+/// A token that was left for others.
+#[derive(Debug, Clone)]
+pub(crate) struct Left {
+    pub(crate) by: SessionId,
+    pub(crate) token: Token,
+    /// What its giver wrote lately.
+    pub(crate) wrote: VecDeque<u64>,
 }
 
 /// Who is what, as whoever sets off failovers knows it.
@@ -94,8 +107,17 @@ impl World {
         }));
         let weak = Arc::downgrade(&world);
         let dice = Mutex::new(plan.dice(1_001));
-        world.shared.set_line(Line::new(move |client, _, _| match weak.upgrade() {
-            Some(world) if !world.is_dead(client) => world.fate(&mut dice.lock().unwrap(), true),
+        let slow = Mutex::new(plan.dice(1_002));
+        world.shared.set_line(Line::new(move |client, call, way| match weak.upgrade() {
+            Some(world) if !world.is_dead(client) => {
+                let fate = world.fate(&mut dice.lock().unwrap(), true);
+                let plan = &world.plan;
+                let permille = match (call, way) {
+                    (Call::Announce, Way::There) => plan.announce_slow_permille,
+                    _ => plan.line_slow_permille,
+                };
+                world.slowed(fate, &mut slow.lock().unwrap(), permille, 0..=plan.line_slow_ms_max)
+            }
             Some(_) => Fate::Cut,
             None => Fate::Pass(Duration::ZERO),
         }));
@@ -167,6 +189,7 @@ impl World {
     pub(crate) fn source(self: &Arc<Self>, part: u64, instance: Option<usize>) -> memory::Source {
         let weak = Arc::downgrade(self);
         let dice = Mutex::new(self.plan.dice(2_000 + part));
+        let slow = Mutex::new(self.plan.dice(3_000 + part));
         self.cluster.source_over(Network::new(move |_, step| match weak.upgrade() {
             Some(world) => {
                 let asked = matches!(step, Step::Connect | Step::Probe | Step::Timeline | Step::Answer);
@@ -179,6 +202,9 @@ impl World {
                     // Time stands still while anybody can go on, so what asks without end must take some.
                     Fate::Pass(time) if matches!(step, Step::Probe | Step::Connect) => {
                         Fate::Pass(time.max(Duration::from_millis(1)))
+                    }
+                    fate if step == Step::Commit => {
+                        world.slowed(fate, &mut slow.lock().unwrap(), world.plan.slow_writers_permille, SLOW_MS)
                     }
                     fate => fate,
                 }
@@ -196,6 +222,12 @@ impl World {
         }
         let most = if calm { self.plan.latency_ms_max.min(2) } else { self.plan.latency_ms_max };
         Fate::Pass(Duration::from_millis(dice.random_range(0..=most)))
+    }
+
+    /// Now and then something takes longer than all else.
+    fn slowed(&self, fate: Fate, dice: &mut StdRng, permille: u64, ms: RangeInclusive<u64>) -> Fate {
+        let slow = permille > 0 && !self.is_calm() && dice.random_range(0..1_000) < permille;
+        if slow && fate != Fate::Cut { Fate::Pass(Duration::from_millis(dice.random_range(ms))) } else { fate }
     }
 
     fn deliver(&self, dice: &mut StdRng) -> Vec<Duration> {

@@ -63,10 +63,10 @@ impl Bus {
         self.opened
     }
 
-    pub(super) fn publish(&mut self, now: Instant, bytes: &[u8], cut_off: &BTreeSet<usize>) {
+    pub(super) fn publish(&mut self, now: Instant, bytes: &[u8], hears: impl Fn(usize) -> bool) {
         let mut overflown = Vec::new();
         for (&id, subscriber) in &mut self.subscribers {
-            if self.deaf.contains(&subscriber.client) || cut_off.contains(&subscriber.client) {
+            if self.deaf.contains(&subscriber.client) || !hears(subscriber.client) {
                 continue;
             }
             for delay in (self.delivery.0)(subscriber.client, bytes) {
@@ -82,6 +82,10 @@ impl Bus {
 
     pub(super) fn end_all(&mut self) {
         self.subscribers.clear();
+    }
+
+    pub(super) fn end_of(&mut self, ends: impl Fn(usize) -> bool) {
+        self.subscribers.retain(|_, subscriber| !ends(subscriber.client));
     }
 
     pub(super) fn close(&mut self, id: u64) {

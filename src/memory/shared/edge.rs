@@ -132,7 +132,7 @@ impl Shared {
         let number = self.number;
         let connections = self.world.change(|redis| {
             if !redis.cut_off.contains(&number) {
-                redis.send(there, Box::new(move |redis| drop(reply.send(run(redis)))));
+                redis.send(there, Box::new(move |redis| drop(reply.send(redis.serve(number, run)))));
             }
             (redis.up, redis.connections)
         });

@@ -2,7 +2,7 @@
 
 use super::bus::Delivery;
 use super::edge::Shared;
-use super::redis::Copy;
+use super::redis::{Copy, Redis};
 use crate::tier::Address;
 
 impl Shared {
@@ -46,6 +46,17 @@ impl Shared {
             redis.server += 1;
             redis.contents = copy.clone();
         });
+    }
+
+    /// Promotes a replica that lacks nothing, and leaves these clients with the old server, which goes on for them: two logs
+    /// at once, of two lineages. All others have to subscribe again.
+    pub fn split(&self, left: impl IntoIterator<Item = usize>) {
+        self.world.change(|redis| redis.split(left.into_iter().collect()));
+    }
+
+    /// Ends what [`split`](Self::split) began: the old server is lost, with what only it was told.
+    pub fn unite(&self) {
+        self.world.change(Redis::unite);
     }
 
     /// Breaks all connections; subscriptions end.

@@ -43,6 +43,16 @@ pub(super) struct Slot {
 /// Something that arrives at the server at its time, whether or not anybody still waits for the answer.
 type Request = Box<dyn FnOnce(&mut Redis) + Send>;
 
+/// A server that was left behind at a failover and goes on, for clients that have not noticed.
+pub(super) struct Old {
+    pub(super) clients: BTreeSet<usize>,
+    /// Its own, or those of the new server while it serves.
+    contents: Copy,
+    replication: u64,
+    server: u64,
+    serves: bool,
+}
+
 pub(super) struct Redis {
     now: Instant,
     seed: u64,
@@ -61,6 +71,7 @@ pub(super) struct Redis {
     pub(super) full: bool,
     pub(super) cut_off: BTreeSet<usize>,
     pub(super) contents: Copy,
+    pub(super) old: Option<Old>,
     pub(super) bus: Bus,
     agenda: BTreeMap<(Instant, u64), (u64, Request)>,
     scheduled: u64,
@@ -115,6 +126,7 @@ impl Redis {
             full: false,
             cut_off: BTreeSet::new(),
             contents: Copy::default(),
+            old: None,
             bus: Bus::default(),
             agenda: BTreeMap::new(),
             scheduled: 0,
@@ -134,6 +146,54 @@ impl Redis {
     pub(super) fn break_connections(&mut self) {
         self.connections += 1;
         self.bus.end_all();
+    }
+
+    /// A replica that lacks nothing is promoted, and these clients do not notice.
+    pub(super) fn split(&mut self, clients: BTreeSet<usize>) {
+        self.unite();
+        self.bus.end_of(|client| !clients.contains(&client));
+        let (contents, replication, server) = (self.contents.clone(), self.replication, self.server);
+        self.old = Some(Old { clients, contents, replication, server, serves: false });
+        (self.replication, self.server) = (self.replication + 1, self.server + 1);
+    }
+
+    /// The old server ends, and whoever was left with it goes to the new one.
+    pub(super) fn unite(&mut self) {
+        if let Some(old) = self.old.take() {
+            self.bus.end_of(|client| old.clients.contains(&client));
+        }
+    }
+
+    /// Carries out what a client asks, on the server that it takes for the right one.
+    pub(super) fn serve<T>(&mut self, client: usize, run: impl FnOnce(&mut Self) -> T) -> T {
+        let apart = self.old.as_ref().is_some_and(|old| old.clients.contains(&client));
+        if apart {
+            self.change_places();
+        }
+        let answer = run(self);
+        if apart {
+            self.change_places();
+        }
+        answer
+    }
+
+    fn change_places(&mut self) {
+        if let Some(old) = &mut self.old {
+            std::mem::swap(&mut self.contents, &mut old.contents);
+            std::mem::swap(&mut self.replication, &mut old.replication);
+            std::mem::swap(&mut self.server, &mut old.server);
+            old.serves = !old.serves;
+        }
+    }
+
+    /// Tells everybody who is subscribed at the server that serves.
+    fn publish(&mut self, message: &[u8]) {
+        let (old, cut_off) = (&self.old, &self.cut_off);
+        let hears = |client: usize| {
+            let here = old.as_ref().is_none_or(|old| old.clients.contains(&client) == old.serves);
+            here && !cut_off.contains(&client)
+        };
+        self.bus.publish(self.now, message, hears);
     }
 
     pub(super) fn fetch(&mut self, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
@@ -164,14 +224,14 @@ impl Redis {
         }
         let (now, replication) = (self.now, self.replication);
         let (retracted, message) = self.log().retract(replication, notice, settlement, now);
-        self.bus.publish(now, &message, &self.cut_off);
+        self.publish(&message);
         retracted
     }
 
     pub(super) fn beat(&mut self, nonce: u64, pulse: Pulse) -> Beat {
         let (now, replication) = (self.now, self.replication);
         let (beat, message) = self.log().beat(replication, nonce, pulse, now);
-        self.bus.publish(now, &message, &self.cut_off);
+        self.publish(&message);
         beat
     }
 
