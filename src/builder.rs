@@ -150,7 +150,7 @@ impl<S: Source> StoreBuilder<S> {
         let heard_from = if join_bus.is_some() { None } else { Some(Lsn::ZERO) };
         let epochs = Arc::new(Epochs::new(history, slots, heard_from));
         let counters = Arc::new(StoreCounters::default());
-        let tasks = Tasks::default();
+        let tasks = Tasks::new();
         let clock = Clock::start(world.unix_ms);
         let fleet = Arc::new(Fleet::new(source, epochs, clock, settings, counters, tasks.closing()));
         let parts = join_bus.map(|join| join(&fleet, chance.random()));

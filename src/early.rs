@@ -48,16 +48,19 @@ impl Early {
             let epoch = store.epochs.current();
             Announced { id, history: epoch.fingerprint, lineage: epoch.lineage() }
         };
-        let _ = taken.send(());
-        if told == (names.count(), tx.xid()) {
-            return Some(announced);
-        }
         let xid = tx.xid();
-        let (announcer, notice) = store.announcement(tx.begun(), names.clone())?;
         if sent.elapsed() > LEASE / 2 {
-            // It may be given up while the commit is on its way.
+            // It may be given up while the commit is on its way. Under another id: should the first one be on its way still, it
+            // must not stand for this one. Dropping `taken` withdraws it.
+            let (announcer, notice) = store.announcement(tx.begun(), names.clone())?;
+            let id = if holds(Rule::GivenUpStaysSo) { store.random_id() } else { id };
             return Some(announcer.announce(id, notice, xid).await);
         }
+        let _ = taken.send(());
+        if told == (names.count(), xid) {
+            return Some(announced);
+        }
+        let (announcer, notice) = store.announcement(tx.begun(), names.clone())?;
         store.spawn(async move { announcer.renew(id, notice, xid).await });
         Some(announced)
     }

@@ -13,7 +13,7 @@ use crate::tier::TierError;
 use crate::tier::local::HashKeys;
 use crate::tier::shared::DynSharedTier;
 use crate::trace;
-use crate::{BusState, Error, History, Position};
+use crate::{BusState, Error, History, Lsn, Position};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
@@ -159,9 +159,12 @@ impl<S: Source> Store<S> {
     /// what it changed, and on another timeline than this instance's: the log is of one history.
     pub(crate) fn announcement(&self, begun: Position, names: Names) -> Option<(Arc<Announcer>, Notice)> {
         let announcer = self.announcer.as_ref().filter(|_| !names.is_empty())?;
-        let epoch = self.epochs.current();
+        let (pulse, epoch) = (self.epochs.pulse(), self.epochs.current());
+        // What has been flushed meanwhile lies below the commit too, which was not sent yet, and holds the watermark less.
+        let flush = if pulse.history == epoch.fingerprint { pulse.flush } else { Lsn::ZERO };
+        let above = Position { lsn: begun.lsn.max(flush), ..begun };
         let ours = epoch.history.timeline() == begun.timeline;
-        ours.then(|| (Arc::clone(announcer), names.notice(epoch.fingerprint, begun)))
+        ours.then(|| (Arc::clone(announcer), names.notice(epoch.fingerprint, above)))
     }
 
     /// Sixteen bytes that nobody can guess.

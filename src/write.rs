@@ -26,7 +26,9 @@ use tracing::Instrument;
 ///
 /// Where instances share a log of retractions, the commit waits until the log knows that it may come. The first name that is
 /// retracted sends that word: named before the statements, it costs no time of its own, but holds the watermark for as
-/// long as the transaction takes, up to 1.5 s. Name first in short transactions, and last in long ones.
+/// long as the transaction takes, up to a lease of 1.5 s, whose end is noticed by the next write or heartbeat. Name first in
+/// short transactions, and last in long ones: the log takes at most 256 such words at a time, of all instances together, and
+/// a write that it did not take has a token that only tags cover.
 ///
 /// Dropped, it rolls back by closing its connection, and the next transaction has to open one: where rolling back is
 /// usual, call [`rollback`](Self::rollback).
@@ -35,6 +37,8 @@ pub struct Tx<S: Source = Postgres> {
     store: Arc<Store<S>>,
     session: Session,
     retraction: Retraction,
+    /// It names something, and so was announced if it can be.
+    is_named: bool,
     early: Option<Early>,
 }
 
@@ -157,7 +161,7 @@ impl<S: Source> Tx<S> {
             // A name that leads to a new primary: which history it is in has to be known before it can be left again.
             store.fleet.look_for_primary(tx.begun().timeline, deadline).await;
         }
-        Ok(Self { tx, store, session: session.clone(), retraction: Retraction::new(), early: None })
+        Ok(Self { tx, store, session: session.clone(), retraction: Retraction::new(), is_named: false, early: None })
     }
 
     /// Retracts a key when the transaction commits.
@@ -179,7 +183,8 @@ impl<S: Source> Tx<S> {
     }
 
     fn named(&mut self) -> &mut Self {
-        if self.early.is_none() {
+        if !self.is_named && self.store.announcer.is_some() {
+            self.is_named = true;
             self.early = self.retraction.names().and_then(|names| Early::send(&self.store, &self.tx, names));
         }
         self
@@ -197,7 +202,7 @@ impl<S: Source> Tx<S> {
     /// Dropped before its first poll it rolls back. Afterwards the commit, the session and the retraction go on to their
     /// end in a task of their own; only the answer is lost.
     pub async fn commit(self) -> Result<Receipt, WriteError> {
-        let Self { tx, store, session, retraction, early } = self;
+        let Self { tx, store, session, retraction, early, .. } = self;
         let names = match retraction.into_names() {
             Ok(names) => names,
             Err(error) => {
@@ -346,7 +351,8 @@ pub(crate) async fn retract<S: Source>(
     let Some(announcer) = store.announcer.as_ref().filter(|_| !names.is_empty()) else {
         return Told { taken: true, lineage: None };
     };
-    let history = store.epochs.current().fingerprint;
+    // Also while the store closes.
+    let history = store.history().fingerprint();
     // History was replaced since: the log that was told first vouches for nothing in this one.
     let announced = announced.filter(|(announced, _)| announced.history == history);
     let told = announcer.tell(names.notice(history, position), store.life_max(), announced).await;

@@ -323,7 +323,7 @@ impl DevicesBuilder {
             eras: Mutex::default(),
             deferred: Mutex::default(),
             counters: DevicesCounters::default(),
-            tasks: Tasks::default(),
+            tasks: Tasks::new(),
         })))
     }
 }

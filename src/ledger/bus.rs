@@ -152,10 +152,14 @@ impl<S: Source> Bus<S> {
     pub(crate) async fn push<L: Ledger>(self: Arc<Self>, ledger: Arc<L>, mut random: impl FnMut() -> u64 + Send) {
         loop {
             self.uncovered.notified().await;
-            for _ in 0..PUSHES_MAX {
+            for push in 0..PUSHES_MAX {
                 sleep(PUSH_PAUSE).await;
                 if self.is_covered() {
                     break;
+                }
+                if push == 1 {
+                    // On an idle primary the end of its log may stay unflushed for seconds.
+                    self.fleet.nudge().await;
                 }
                 let deadline = Instant::now() + self.fleet.settings.load_time_max;
                 if self.fleet.primary_position(deadline).await.is_ok()

@@ -48,12 +48,15 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Which log this is: the id, on a server with this replication id. A restart and a failover change that one, and what
--- the log held before may be missing then.
+-- Which log this is: the id, on a server of this role with this replication id; and whether that server can be told from
+-- every other. A restart and a failover change the replication id, and what the log held before may be missing then; a
+-- replica has that of its master.
 local function lineage_of(id)
-  local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
-  local hash = '0000' .. string.sub(redis.sha1hex(server .. id), 1, 12)
-  return (string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
+  local info = redis.call('INFO', 'replication')
+  local role, server = string.match(info, 'role:(%w+)') or '', string.match(info, 'master_replid:(%x+)') or ''
+  local hash = '0000' .. string.sub(redis.sha1hex(role .. server .. id), 1, 12)
+  local lineage = string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end)
+  return lineage, role == 'master' and string.find(server, '[^0]') ~= nil
 end
 
 -- Reads the log and begins a new one, with the id `candidate`, where there is none or none that can be used. A key of
@@ -71,7 +74,8 @@ local function open(key, candidate)
     seq = '0'
   end
   if not is_number(log.gen) then log.gen = ZERO end
-  log.seq, log.lineage = tonumber(seq), lineage_of(log.id)
+  log.seq = tonumber(seq)
+  log.lineage, log.is_known = lineage_of(log.id)
   return log
 end
 
@@ -128,23 +132,25 @@ end
 -- Gives up what was waited for long enough. Returns what had been announced, and in how many milliseconds the first of
 -- what is left is given up.
 local function sweep(key, log)
-  local now, kept, abandoned, first = now_ms(), '', {}, nil
+  local now, first, over = now_ms(), 0, {}
   for at = 1, #log.p, PENDING_BYTES do
-    local record = string.sub(log.p, at, at + PENDING_BYTES - 1)
-    local left = value(string.sub(record, 33, 40)) - now
-    if left > 0 then
-      kept, first = kept .. record, math.min(first or left, left)
-    else
-      local name = 'a' .. string.sub(record, 1, 16)
-      local announced = redis.call('HGET', key, name)
-      if announced then
-        abandoned[#abandoned + 1] = announced
-        redis.call('HDEL', key, name)
-      end
+    local left = value(string.sub(log.p, at + 32, at + 39)) - now
+    if left <= 0 then
+      over[#over + 1] = string.sub(log.p, at, at + 15)
+    elseif first == 0 or left < first then
+      first = left
     end
   end
-  log.p = kept
-  return abandoned, first or 0
+  local abandoned = {}
+  for _, id in ipairs(over) do
+    remove(log, id)
+    local announced = redis.call('HGET', key, 'a' .. id)
+    if announced then
+      abandoned[#abandoned + 1] = announced
+      redis.call('HDEL', key, 'a' .. id)
+    end
+  end
+  return abandoned, first
 end
 
 -- The 36 bytes in front of every message (message.rs).

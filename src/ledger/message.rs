@@ -34,6 +34,9 @@ const HEARTBEAT: u8 = 2;
 /// Bytes that the log puts in front.
 const FRAME_BYTES: usize = 36;
 
+/// The most names that an announcement tells, for 4 KiB each: of a longer one only its own writer knows them.
+const ANNOUNCED_NAMES_MAX: usize = 240;
+
 /// What the log knows of itself when it publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Frame {
@@ -160,8 +163,11 @@ pub(crate) fn heartbeat(nonce: u64, history: u64) -> Vec<u8> {
     bytes
 }
 
-/// What is kept of an announcement: the write's names, at the position that it will be above.
+/// What is kept of an announcement: the write's names, at the position that it will be above. Nothing where it is long.
 pub(crate) fn announced(xid: Option<u64>, notice: &Notice) -> Vec<u8> {
+    if notice.keys.len() + notice.groups.len() > ANNOUNCED_NAMES_MAX {
+        return Vec::new();
+    }
     let mut bytes = xid.unwrap_or(0).to_be_bytes().to_vec();
     bytes.extend_from_slice(&retraction(notice));
     bytes

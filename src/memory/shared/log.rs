@@ -74,20 +74,21 @@ impl Log {
 
     pub(crate) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
         let Announcement { id, notice, xid, lease, renews } = announcement;
-        let stood = self.remove(*id);
-        if *renews && !stood && holds(Rule::GivenUpStaysSo) {
+        let stood = self.pending.iter().position(|pending| pending.id == *id).map(|at| self.pending.remove(at));
+        if *renews && stood.is_none() && holds(Rule::GivenUpStaysSo) {
             return false;
         }
         if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
             return false;
         }
-        let announced = message::announced(*xid, notice);
+        let known = stood.map(|stood| stood.announced).unwrap_or_default();
+        let announced = Some(message::announced(*xid, notice)).filter(|told| !told.is_empty()).unwrap_or(known);
         self.pending.push(Pending {
             id: *id,
             history: notice.history,
             above: notice.position.lsn,
             until: now + *lease,
-            announced: if announced.len() > KEPT_BYTES_MAX { Vec::new() } else { announced },
+            announced,
         });
         true
     }
