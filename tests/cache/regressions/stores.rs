@@ -152,3 +152,45 @@ async fn what_was_given_up_is_not_announced_anew_behind_the_commit() {
     let read = other.get(&session, &1).await.unwrap();
     assert_eq!(text(&read), Some("grace"), "{read:?}");
 }
+
+/// The first word of a long transaction is stuck on its way, and so another one is sent before COMMIT. That one is given up
+/// while the commit waits for its standby; then the first arrives, and must not stand for the second.
+#[tokio::test(start_paused = true)]
+async fn a_first_word_that_comes_late_does_not_stand_for_the_second() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let (one_store, one) = instance(&cluster, Some(shared.client(1)), 1_700_000_000_000).await;
+    let (_other_store, other) = instance(&cluster, Some(shared.client(2)), 1_700_000_000_001).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.put("users", 8, "so that the log moves on".to_owned());
+    cluster.put("users", 8, "and on".to_owned());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(text(&other.get(&Session::new(), &1).await.unwrap()), Some("ada"));
+
+    let late = Arc::new(AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    shared.set_delivery(Delivery::new(move |client, _| match client == 2 && is_late.load(Ordering::SeqCst) {
+        true => vec![Duration::from_millis(400)],
+        false => vec![Duration::ZERO],
+    }));
+    let announced = AtomicUsize::new(0);
+    shared.set_line(Line::new(move |client, call, way| match (client, call, way) {
+        (1, Call::Announce, Way::There) if announced.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Fate::Pass(Duration::from_millis(3_400))
+        }
+        _ => Fate::Pass(Duration::ZERO),
+    }));
+    cluster.set_commit_pace(Duration::from_millis(1), Duration::from_millis(2_700));
+    let session = Session::new();
+    let mut tx = one_store.begin(&session).await.unwrap();
+    tx.retract(&one, &2);
+    sleep(Duration::from_millis(800)).await;
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    // So many that nobody else is told which.
+    (1..300).for_each(|key| drop(tx.retract(&one, &key)));
+    let commit = tokio::spawn(tx.commit());
+    sleep(Duration::from_millis(2_680)).await;
+    late.store(true, Ordering::SeqCst);
+    assert!(commit.await.unwrap().unwrap().told);
+    let read = other.get(&session, &1).await.unwrap();
+    assert_eq!(text(&read), Some("grace"), "{read:?}");
+}
