@@ -235,7 +235,8 @@ impl Plan {
             }
             // Writers that take longer than anybody waits for them.
             1 => {
-                (self.keys, self.slow_writers_permille, self.line_slow_permille) = (20, 30, 50);
+                (self.keys, self.writes_percent, self.slow_writers_permille) = (20, 5, 60);
+                (self.operations, self.storm_ms, self.think_ms_max) = (1_000, 4_000, 60);
             }
             // Positions are used a second time.
             2 => self.troubles.extend([Trouble::LostTail]),

@@ -75,9 +75,8 @@ async fn live(plan: &Plan) -> Report {
     let instances = world.instances.lock().unwrap().clone();
     let stats: Vec<_> = instances.iter().map(|on| format!("{:?}\n{:?}", on.store.stats(), on.cache.stats())).collect();
     let caches = instances.iter().map(|on| on.cache.stats());
-    let hits = caches.fold((0, 0), |(all, extended), one| {
-        (all + one.hits_local + one.hits_shared, extended + one.hits_extended)
-    });
+    let hits = caches
+        .fold((0, 0), |(all, extended), one| (all + one.hits_local + one.hits_shared, extended + one.hits_extended));
     if healed_at.is_some() {
         complaints.extend(instances.iter().filter(|on| on.store.stats().bus == BusState::Deaf).map(still_deaf));
         for on in &instances {
