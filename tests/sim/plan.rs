@@ -165,7 +165,7 @@ impl Plan {
             }
         }
         plan.corner(corner);
-        if corner > 4 && later.random_range(0..2) == 0 {
+        if corner > 4 && later.random_range(0..4) > 0 {
             plan.corner_of_the_log(&mut later);
         }
         plan.settle();
@@ -235,16 +235,23 @@ impl Plan {
             }
             // Writers that take longer than anybody waits for them.
             1 => {
-                (self.keys, self.slow_writers_permille, self.line_slow_permille) = (20, 30, 50);
+                (self.keys, self.writes_percent, self.slow_writers_permille) = (20, 5, 60);
+                (self.operations, self.storm_ms, self.think_ms_max) = (1_000, 4_000, 60);
             }
             // Positions are used a second time.
             2 => self.troubles.extend([Trouble::LostTail]),
             // Two logs at once.
-            3 => self.troubles.extend([Trouble::SharedSplit]),
+            3 => {
+                self.think_ms_max = 60;
+                self.troubles.extend([Trouble::SharedSplit]);
+            }
             // A log that lacks what it had told.
             4 => self.troubles.extend([Trouble::SharedLags]),
-            // Some instances cannot tell, and others do not hear.
-            5 => self.troubles.extend([Trouble::CutOff, Trouble::Deaf]),
+            // Some instances cannot tell anybody. What is read at once elsewhere is not old there any more.
+            5 => {
+                (self.instances, self.follow_percent, self.again_percent, self.trouble_pause_ms_max) = (3, 0, 60, 300);
+                self.troubles.extend([Trouble::CutOff]);
+            }
             // Messages are lost, and asked for again.
             _ => (self.messages_lost_percent, self.latency_ms_max, self.line_slow_permille) = (20, 12, 20),
         }

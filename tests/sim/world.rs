@@ -18,7 +18,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long a COMMIT takes that dawdles: about as long as an announcement is waited for, or longer.
-const SLOW_MS: RangeInclusive<u64> = 1_200..=2_200;
+const SLOW_MS: RangeInclusive<u64> = 1_200..=2_600;
+
+/// How long what an instance does next is held up by the same pause, if it comes soon.
+const PAUSE_MS: RangeInclusive<u64> = 10..=80;
+const PAUSE_LEFT: Duration = Duration::from_millis(40);
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -32,6 +36,8 @@ pub(crate) struct World {
     /// How many were ever started: each has a number of its own.
     pub(crate) started: AtomicU64,
     dead: Mutex<BTreeSet<usize>>,
+    /// Until when the COMMIT that dawdled last took, by instance: a pause seldom ends with one step.
+    dawdled: Mutex<BTreeMap<usize, Instant>>,
     /// Tokens that clients have left for each other, by the client, each under a session of its own for the checker.
     pub(crate) tokens: Mutex<BTreeMap<u64, Left>>,
     /// What went wrong when, for whoever reads about a failure.
@@ -89,6 +95,7 @@ impl World {
             instances: Mutex::default(),
             started: AtomicU64::new(0),
             dead: Mutex::default(),
+            dawdled: Mutex::default(),
             tokens: Mutex::default(),
             diary: Mutex::default(),
             faults: Mutex::default(),
@@ -112,11 +119,12 @@ impl World {
             Some(world) if !world.is_dead(client) => {
                 let fate = world.fate(&mut dice.lock().unwrap(), true);
                 let plan = &world.plan;
-                let permille = match (call, way) {
-                    (Call::Announce, Way::There) => plan.announce_slow_permille,
-                    _ => plan.line_slow_permille,
+                let (permille, ms) = match (call, way) {
+                    (Call::Announce, Way::There) => (plan.announce_slow_permille, 0..=plan.line_slow_ms_max),
+                    (Call::Retract, Way::There) if world.has_just_dawdled(client) => (1_000, PAUSE_MS),
+                    _ => (plan.line_slow_permille, 0..=plan.line_slow_ms_max),
                 };
-                world.slowed(fate, &mut slow.lock().unwrap(), permille, 0..=plan.line_slow_ms_max)
+                world.slowed(fate, &mut slow.lock().unwrap(), permille, ms)
             }
             Some(_) => Fate::Cut,
             None => Fate::Pass(Duration::ZERO),
@@ -204,7 +212,14 @@ impl World {
                         Fate::Pass(time.max(Duration::from_millis(1)))
                     }
                     fate if step == Step::Commit => {
-                        world.slowed(fate, &mut slow.lock().unwrap(), world.plan.slow_writers_permille, SLOW_MS)
+                        let slower =
+                            world.slowed(fate, &mut slow.lock().unwrap(), world.plan.slow_writers_permille, SLOW_MS);
+                        if let (Some(instance), Fate::Pass(time)) = (instance, slower)
+                            && slower != fate
+                        {
+                            world.dawdled.lock().unwrap().insert(instance, Instant::now() + time);
+                        }
+                        slower
                     }
                     fate => fate,
                 }
@@ -222,6 +237,11 @@ impl World {
         }
         let most = if calm { self.plan.latency_ms_max.min(2) } else { self.plan.latency_ms_max };
         Fate::Pass(Duration::from_millis(dice.random_range(0..=most)))
+    }
+
+    fn has_just_dawdled(&self, instance: usize) -> bool {
+        let until = self.dawdled.lock().unwrap().get(&instance).copied();
+        until.is_some_and(|until| until <= Instant::now() && until.elapsed() < PAUSE_LEFT)
     }
 
     /// Now and then something takes longer than all else.
