@@ -163,9 +163,10 @@ impl<S: Source> Highwater<S> {
     ///
     /// Writes that survived are still demanded: those below the point where the present timeline left the session's; where
     /// that point is not known, all of the session's that can have survived. What a session of more than 16 clusters
-    /// could not remember is given up in all of them.
+    /// could not remember is given up in all of them. Where the session wrote or saw something after the error, nothing is dropped,
+    /// and its next read tells again what is lost.
     pub fn accept_loss(&self, session: &Session) {
-        session.keep_surviving(&self.0.epochs.current().history);
+        session.accept_loss(&self.0.epochs.current().history);
     }
 
     /// The history that this instance is in.

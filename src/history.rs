@@ -243,6 +243,14 @@ impl History {
         Some((Position { timeline: position.timeline, lsn: position.lsn.min(end) }, branch))
     }
 
+    /// Whether this position was lost when the log of the present timeline was set back. What was written since lies in the
+    /// present log, also at positions that the old one had, and not everybody may know of the difference at once.
+    pub(crate) fn is_set_back(&self, position: Position, branch: Branch) -> bool {
+        position.timeline == self.timeline
+            && !branch.began_elsewhere(self.branch(position.timeline))
+            && self.standing_in(position, branch) == Standing::Lost
+    }
+
     /// Eight bytes that differ between histories: part of every address in the shared tier.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {

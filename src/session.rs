@@ -8,7 +8,7 @@ use crate::sights::{Seen, Sights};
 use crate::source::NodeId;
 use crate::token::worst;
 use crate::{Lsn, Position, Token};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
@@ -29,6 +29,8 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     monotonic: bool,
     state: ArcSwap<State>,
+    /// As it was when its client was told last that a write is lost.
+    told: ArcSwapOption<State>,
     /// How much is still on its way that may raise it.
     arriving: AtomicUsize,
     arrived: Notify,
@@ -63,6 +65,15 @@ pub(crate) struct State {
     token: Token,
     /// By system identifier; clusters that the session neither saw anything of nor has an open case in are not listed.
     clusters: BTreeMap<u64, Sights>,
+}
+
+impl State {
+    fn keep_surviving(&mut self, history: &History) {
+        self.token.keep_surviving(history);
+        if let Some(sights) = self.clusters.get_mut(&history.system_identifier()) {
+            sights.keep_surviving(history);
+        }
+    }
 }
 
 /// What a session demands of one read, in one history.
@@ -232,12 +243,19 @@ impl Session {
         });
     }
 
-    /// Drops what `history` cannot contain.
-    pub(crate) fn keep_surviving(&self, history: &History) {
+    /// The client is told that something of what the session held at this moment is lost.
+    pub(crate) fn tell_loss(&self, moment: Moment) {
+        self.0.told.store(Some(moment.0));
+    }
+
+    /// Drops what `history` cannot contain. Nothing, where the session was changed since its client was told: an instance that
+    /// has not noticed yet that the log was set back may have written for it meanwhile, in the new one, under the name of the
+    /// old. The next read tells what is lost of that.
+    pub(crate) fn accept_loss(&self, history: &History) {
+        let told = self.0.told.swap(None);
         self.update(|state| {
-            state.token.keep_surviving(history);
-            if let Some(sights) = state.clusters.get_mut(&history.system_identifier()) {
-                sights.keep_surviving(history);
+            if told.as_deref().is_none_or(|told| told == state) {
+                state.keep_surviving(history);
             }
         });
     }
@@ -366,7 +384,7 @@ mod tests {
         let session = Session::monotonic();
         session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
         assert_eq!(session.floor(&promoted, None).standing, Standing::Lost);
-        session.keep_surviving(&promoted);
+        session.accept_loss(&promoted);
         assert!(matches!(session.floor(&promoted, None).standing, Standing::Floor(_)));
     }
 }

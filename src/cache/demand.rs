@@ -72,7 +72,10 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                 Err(Standing::Ahead) => {
                     return Err(Error::not_fresh("the token is of a timeline that no reachable primary is on"));
                 }
-                Err(_) => return Err(Error::write_lost(None)),
+                Err(_) => {
+                    session.tell_loss(moment);
+                    return Err(Error::write_lost(None));
+                }
                 Ok(mut demand) => {
                     let no_bound = demand.floor.bound.is_some_and(|bound| bound.tag == Lsn::MAX);
                     let beyond = demand.floor.tag > self.store.epochs.high_water().insert();

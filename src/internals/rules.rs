@@ -380,7 +380,7 @@ impl Client {
     /// It accepts what was lost.
     pub fn accept_loss(&mut self, knowledge: &Knowledge) {
         let session = self.session();
-        session.keep_surviving(&knowledge.history());
+        session.accept_loss(&knowledge.history());
         self.keep(&session);
     }
 }

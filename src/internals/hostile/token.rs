@@ -98,7 +98,7 @@ fn check(input: &[u8]) -> Outcome {
     let history = History::new(cluster, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = Session::from_token(token);
     let _ = session.floor(&history, None);
-    session.keep_surviving(&history);
+    session.accept_loss(&history);
     session.raise(&history, Position::new(3, Lsn::new(7)), None);
     assert!(session.floor(&history, None).tag >= Lsn::new(7));
     "a token"

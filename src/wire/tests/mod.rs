@@ -374,7 +374,7 @@ pub(super) fn judge_everywhere(token: &Token) {
     let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = crate::Session::from_token(token.clone());
     std::hint::black_box(session.floor(&history, None));
-    session.keep_surviving(&history);
+    session.accept_loss(&history);
     session.raise(&history, Position::new(3, Lsn::new(7)), None);
     let floor = session.floor(&history, None);
     assert!(floor.tag >= Lsn::new(7));
