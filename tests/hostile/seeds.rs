@@ -54,16 +54,16 @@ fn envelopes() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    let frame = b"HWB\x01\x11\x22\x33\x44\x55\x66\x77\x88\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01";
+    let frame = b"HWB\x02\0\0\x33\x44\x55\x66\x77\x88\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07";
     let notice = b"\x01\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x80\0\0\0\0\0\0";
     let message = |rest: &[u8]| [&frame[..], rest].concat();
     let retraction = |counts: &[u8], names: usize| [&frame[..], notice, counts, &vec![7; names * 16]].concat();
     vec![
-        ("heartbeat", message(b"\x02\0\0\0\0\0\0\0\x03")),
+        ("heartbeat", message(b"\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x03")),
         ("retraction", retraction(b"\0\x02\0\x01", 3)),
         ("retraction-of-nothing", retraction(b"\0\0\0\0", 0)),
         ("names-that-are-not-there", retraction(b"\xFF\xFF\xFF\xFF", 1)),
-        ("other-version", b"HWB\x02".to_vec()),
+        ("other-version", b"HWB\x01".to_vec()),
         ("other-kind", message(b"\x03")),
         ("bomb", message(&[&[1][..], &BOMB].concat())),
     ]
