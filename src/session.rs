@@ -378,6 +378,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_after_the_loss_was_told_is_not_accepted_with_it() {
+        let (old, promoted) = (
+            History::new(7, Timeline(1), vec![]),
+            History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(100) }]),
+        );
+        let session = Session::new();
+        session.raise(&old, Position::new(1, Lsn::new(500)), None);
+        session.tell_loss(session.moment());
+        // Through an instance that has not noticed yet.
+        session.raise(&old, Position::new(1, Lsn::new(510)), None);
+        session.accept_loss(&promoted);
+        assert_eq!(session.floor(&promoted, None).standing, Standing::Lost, "of the second nobody was told");
+        session.tell_loss(session.moment());
+        session.accept_loss(&promoted);
+        assert_eq!(session.floor(&promoted, None).tag, Lsn::new(100));
+    }
+
+    #[test]
     fn a_lost_sight_is_told_until_it_is_accepted() {
         let promoted = History::new(7, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(12) }]);
         let history = History::new(7, Timeline(1), vec![]);

@@ -108,6 +108,17 @@ fn what_may_have_survived_is_still_demanded_once_the_loss_was_accepted() {
     assert!(token.demand(&set_back, None).floor >= Lsn::new(300));
 }
 
+/// An instance that has not noticed the set-back writes in the new log under the name of the old one.
+#[test]
+fn what_may_lie_in_the_log_that_was_set_back_is_still_demanded() {
+    let set_back = first().set_back(Lsn::new(300), 5);
+    let mut token = Token::at(&first(), position(1, 320));
+    assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
+    token.keep_surviving(&set_back);
+    let left = Demand { floor: Lsn::new(320), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
+    assert_eq!(token.demand(&set_back, None), left);
+}
+
 #[test]
 fn what_was_forgotten_is_covered_by_what_is_left() {
     let mut token = Token::default();

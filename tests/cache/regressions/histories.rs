@@ -1,8 +1,8 @@
 //! Histories that were replaced, and what sessions were told.
 
-use super::{instance, text};
+use super::{hears_late, instance, text};
 use crate::support::{Users, cluster};
-use highwater::memory::{Call, Delivery, Fate, Line, Network, Shared, Step, Way};
+use highwater::memory::{Call, Fate, Line, Network, Shared, Step, Way};
 use highwater::{Error, Freshness, Highwater, Lsn, Position, ReadOptions, Session, Settings, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,12 +206,7 @@ async fn who_does_not_know_where_the_timeline_began_hears_the_log_of_another_his
     assert_eq!(text(&other.get(&Session::new(), &1).await.unwrap()), Some("ada"));
 
     // What one tells of its write arrives at the log late, and at the other instance later.
-    let late = Arc::new(AtomicBool::new(false));
-    let is_late = Arc::clone(&late);
-    shared.set_delivery(Delivery::new(move |client, _| match client == 2 && is_late.load(Ordering::SeqCst) {
-        true => vec![Duration::from_millis(400)],
-        false => vec![Duration::ZERO],
-    }));
+    let late = hears_late(&shared, 2);
     shared.set_line(Line::new(|client, call, way| match (client, call, way) {
         (1, Call::Retract, Way::There) => Fate::Pass(Duration::from_millis(100)),
         _ => Fate::Pass(Duration::ZERO),

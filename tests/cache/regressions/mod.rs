@@ -6,8 +6,10 @@ mod readers;
 mod stores;
 
 use crate::support::Users;
-use highwater::memory::{Cluster, Shared, Source};
+use highwater::memory::{Cluster, Delivery, Shared, Source};
 use highwater::{Cache, Highwater, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) async fn instance(
@@ -30,4 +32,15 @@ pub(crate) async fn instance(
 
 pub(crate) fn text(read: &Read<String>) -> Option<&str> {
     read.value.as_deref().map(String::as_str)
+}
+
+/// From when what this returns is set, everything that is published comes to this client 400 ms later.
+fn hears_late(shared: &Shared, who: usize) -> Arc<AtomicBool> {
+    let late = Arc::new(AtomicBool::new(false));
+    let is_late = Arc::clone(&late);
+    shared.set_delivery(Delivery::new(move |client, _| match client == who && is_late.load(Ordering::SeqCst) {
+        true => vec![Duration::from_millis(400)],
+        false => vec![Duration::ZERO],
+    }));
+    late
 }
