@@ -46,7 +46,7 @@ impl Early {
             acknowledged.await.ok()?
         } else {
             let epoch = store.epochs.current();
-            Announced { id, history: epoch.fingerprint, lineage: epoch.lineage() }
+            Announced { id, history: epoch.fingerprint, lineage: epoch.span.as_ref().map(|span| span.lineage) }
         };
         let _ = taken.send(());
         if told == (names.count(), tx.xid()) {

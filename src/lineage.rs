@@ -1,7 +1,10 @@
 //! One unbroken log of retractions in Redis.
 
 use crate::Lsn;
+use crate::rules::{Rule, holds};
+use siphasher::sip::SipHasher13;
 use std::fmt;
+use std::hash::Hasher;
 
 /// The identity of one unbroken log of retractions: made from the server's replication id, which a restart and a failover
 /// change, and a number drawn when the log began and lost with it. So a log that was wiped, evicted, set back or taken over
@@ -15,6 +18,19 @@ impl Lineage {
 
     pub(crate) const fn from_number(number: u64) -> Self {
         Self(number)
+    }
+
+    /// This log as far as it is of one history: what tokens name, and who may extend entries for them. A log keeps a watermark
+    /// for each history, and that waits for what was announced in the same one alone; but where a primary was set back,
+    /// instances are in two histories until all know who noticed it.
+    pub(crate) fn within(self, history: u64) -> Self {
+        if !holds(Rule::VouchedInHistory) {
+            return self;
+        }
+        let mut hasher = SipHasher13::new();
+        hasher.write_u64(self.0);
+        hasher.write_u64(history);
+        Self(hasher.finish() >> 16)
     }
 
     /// As it is written in messages and tokens: 48 bits.

@@ -103,6 +103,7 @@ rules! {
     WatermarkIsFlushed: "the watermark rises to the insert position, which a crash takes back",
     AbandonedIsPinned: "a log vouches for a write whose announcement it had given up",
     UnannouncedIsPinned: "a log vouches for a write that was never announced",
+    VouchedInHistory: "what a log vouches for in one history it vouches for in every other",
     LineageIsOfServer: "a log that another server took over is the same",
     GapStopsWatermark: "the watermark rises over a gap",
     HearingIsRetried: "a subscription that was refused is not tried again",

@@ -45,7 +45,7 @@ impl Epoch {
             return tag.max(self.floors.highest());
         }
         match (&self.span, vouched) {
-            (Some(span), Some(vouched)) if span.lineage == vouched.lineage => match tag >= span.start {
+            (Some(span), Some(vouched)) if span.vouches == vouched.lineage => match tag >= span.start {
                 false if holds(Rule::ExtendedFromStart) => tag,
                 _ => tag.max(span.watermark()),
             },
@@ -53,9 +53,9 @@ impl Epoch {
         }
     }
 
-    /// The log that the watermark is of.
+    /// The log that the watermark is of, as tokens name it.
     pub(crate) fn lineage(&self) -> Option<Lineage> {
-        self.span.as_ref().map(|span| span.lineage)
+        self.span.as_ref().map(|span| span.vouches)
     }
 
     /// The least tag that would be live in these slots.
@@ -283,7 +283,7 @@ fn epoch(history: History, floors: Arc<Floors>, heard_from: Option<Lsn>, span: O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Switch, Timeline};
+    use crate::{Switch, Timeline, Token};
 
     fn epochs() -> Epochs {
         let slots = SlotMap::new(64, (1, 2));
@@ -391,6 +391,30 @@ mod tests {
         assert_eq!(sight(&other, &primary(1, 300, 300, None)), Sighted::Replaced);
         assert_eq!(one.current().history.generation(), other.current().history.generation());
         assert_ne!(other.current().fingerprint, filled_before);
+    }
+
+    /// Both noticed by themselves that the primary was set back, and have not told each other. The log's watermark for one
+    /// of these histories does not wait for what was announced in the other.
+    #[test]
+    fn what_a_log_vouches_for_in_one_history_is_pinned_in_another() {
+        let log = Lineage::from_number(5);
+        let instance = |seed| {
+            let epochs = Epochs::new(History::new(7, Timeline(1), vec![]), SlotMap::new(64, (seed, 2)), None);
+            sight(&epochs, &primary(1, 900, 900, None));
+            assert_eq!(sight(&epochs, &primary(1, 600, 600, None)), Sighted::Replaced);
+            let history = epochs.current().fingerprint;
+            epochs.hear(history, Arc::new(Span::new(log, history, Lsn::new(600), Lsn::new(800))));
+            epochs
+        };
+        let (one, other) = (instance(1).current().clone(), instance(9).current().clone());
+        let mut token = Token::default();
+        token.raise(&one.history, Position::new(1, Lsn::new(700)), Some(log.within(one.fingerprint)));
+        let reach = |epoch: &Epoch| {
+            let demand = token.demand(&epoch.history, epoch.lineage());
+            (demand.floor, epoch.reach(Lsn::new(650), demand.vouched))
+        };
+        assert_eq!(reach(&one), (Lsn::new(700), Lsn::new(800)));
+        assert_eq!(reach(&other), (Lsn::new(700), Lsn::new(650)));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Span {
     pub(crate) lineage: Lineage,
+    /// What tokens name that the log vouches for here.
+    pub(crate) vouches: Lineage,
     /// A position of the primary that was read after the place in the log: what is tagged at or above it reflects
     /// everything that was retracted before that place.
     pub(crate) start: Lsn,
@@ -16,8 +18,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) fn new(lineage: Lineage, start: Lsn, watermark: Lsn) -> Self {
-        Self { lineage, start, watermark: AtomicU64::new(watermark.offset()) }
+    pub(crate) fn new(lineage: Lineage, history: u64, start: Lsn, watermark: Lsn) -> Self {
+        Self { lineage, vouches: lineage.within(history), start, watermark: AtomicU64::new(watermark.offset()) }
     }
 
     pub(crate) fn watermark(&self) -> Lsn {

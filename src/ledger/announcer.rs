@@ -63,7 +63,7 @@ pub(crate) struct Announced {
 pub(crate) struct Told {
     /// All of it was taken.
     pub(crate) taken: bool,
-    /// The log that vouches for the write.
+    /// The log that vouches for the write, as tokens name it.
     pub(crate) lineage: Option<Lineage>,
 }
 
@@ -154,7 +154,7 @@ impl Announcer {
                     self.counters.retractions_told.add_one();
                     let acknowledged = ends.and_then(|(announced, _)| announced.lineage);
                     let stands = vouched_by == acknowledged || !holds(Rule::UnannouncedIsPinned);
-                    told.lineage = vouched_by.filter(|_| stands);
+                    told.lineage = vouched_by.filter(|_| stands).map(|log| log.within(notice.history));
                     // Where the queue is full they end with the lives of what they would retract.
                     abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
                 }

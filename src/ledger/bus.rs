@@ -132,7 +132,7 @@ impl<S: Source> Bus<S> {
             let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
             self.fleet.counters.epochs.add_one();
             trace::epoch_begun(&lineage, start, &std::mem::replace(&mut state.why, Why::History));
-            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage, start, watermark)));
+            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage, history, start, watermark)));
         }
     }
 
