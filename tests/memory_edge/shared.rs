@@ -140,6 +140,32 @@ async fn a_lost_log_comes_back_under_another_name_and_so_does_an_older_copy() {
     assert_eq!(frame_of_new(Shared::new(1)).await, frame_of_new(Shared::new(1)).await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn two_servers_at_once_are_two_logs_and_each_client_hears_its_own() {
+    let shared = Shared::default();
+    let (old, new) = (shared.client(1), shared.client(2));
+    let mut left = old.subscribe().await.unwrap();
+    let mut gone = new.subscribe().await.unwrap();
+    old.retract(&notice(1, &["a"]), KEEP, None).await.unwrap();
+    let before = frame(&left.next().await.unwrap());
+    assert_eq!(frame(&gone.next().await.unwrap()), before);
+
+    shared.split([1]);
+    assert!(gone.next().await.is_none(), "who noticed has to subscribe again");
+    let mut heard = new.subscribe().await.unwrap();
+    old.retract(&notice(2, &["b"]), KEEP, None).await.unwrap();
+    new.retract(&notice(3, &["c"]), KEEP, None).await.unwrap();
+    assert_eq!(frame(&left.next().await.unwrap()), (before.0, 2));
+    let other = frame(&heard.next().await.unwrap());
+    assert!(other.0 != before.0 && other.1 == 2, "{other:?}");
+    assert!(timeout(1_000 * MS, left.next()).await.is_err() && timeout(1_000 * MS, heard.next()).await.is_err());
+    assert!(fetch(&old, "b").await.is_some() && fetch(&new, "b").await.is_none());
+
+    shared.unite();
+    assert!(left.next().await.is_none());
+    assert!(fetch(&old, "b").await.is_none() && fetch(&old, "c").await.is_some(), "what only the old one had is lost");
+}
+
 async fn frame_of_new(shared: Shared) -> (u64, u64) {
     let mut heard = shared.subscribe().await.unwrap();
     shared.beat(1, pulse(0)).await.unwrap();

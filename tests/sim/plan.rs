@@ -228,27 +228,27 @@ impl Plan {
         (self.announce_slow_permille, self.line_slow_permille, self.slow_writers_permille) = (0, 0, 0);
         (self.trouble_pause_ms_max, self.trouble_percent, self.named_first_percent) = (1_000, 30, 0);
         (self.storm_ms, self.line_slow_ms_max, self.troubles) = (2_000, 240, BTreeSet::new());
-        match later.random_range(0..7) {
+        match later.random_range(0..8) {
             // Announcements that come late.
             0 => {
                 (self.announce_slow_permille, self.line_slow_permille) = (300, 50);
             }
             // Writers that take longer than anybody waits for them.
-            1 => {
+            1 | 2 => {
                 (self.keys, self.writes_percent, self.slow_writers_permille) = (20, 5, 60);
                 (self.operations, self.storm_ms, self.think_ms_max) = (1_000, 4_000, 60);
             }
             // Positions are used a second time.
-            2 => self.troubles.extend([Trouble::LostTail]),
+            3 => self.troubles.extend([Trouble::LostTail]),
             // Two logs at once.
-            3 => {
+            4 => {
                 self.think_ms_max = 60;
                 self.troubles.extend([Trouble::SharedSplit]);
             }
             // A log that lacks what it had told.
-            4 => self.troubles.extend([Trouble::SharedLags]),
+            5 => self.troubles.extend([Trouble::SharedLags]),
             // Some instances cannot tell anybody. What is read at once elsewhere is not old there any more.
-            5 => {
+            6 => {
                 (self.instances, self.follow_percent, self.again_percent, self.trouble_pause_ms_max) = (3, 0, 60, 300);
                 self.troubles.extend([Trouble::CutOff]);
             }
