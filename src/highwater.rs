@@ -87,6 +87,9 @@ impl<S: Source> Highwater<S> {
     /// No primary is reachable, or a name cannot be used. Nothing was raised then, so the caller must not go on as if the
     /// session covered the write: try again.
     ///
+    /// The position is pinned: the log was not told before the commit, so only entries with a tag at or above it answer the
+    /// session, until its next read of them has filled them anew. Writes through [`begin`](Self::begin) keep the hits.
+    ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, the session may not be raised; if it is, the names are retracted all the same.

@@ -76,6 +76,10 @@
 //! | retraction | a write's notice that keys and groups changed, at a position |
 //! | ledger | the edge that retractions travel on |
 //! | epoch | one instance's unbroken knowledge: history, floors, from where on it hears |
+//! | watermark | the position up to which every announced write has been told |
+//! | lineage | which log vouches for a position, on which server |
+//! | announce, settle | to tell the log before COMMIT that a write may come; after it, that it came, with what it retracts |
+//! | extended | of a hit: older than its floor by its tag, and known to be unchanged by the watermark |
 //! | flight | one load that several readers wait for |
 //! | pinned | of a token's part: to be covered by the tag alone |
 //! | gap | a message of the ledger that is missing |

@@ -9,6 +9,7 @@ use crate::store::Store;
 use crate::trace;
 use crate::write::retract;
 use crate::{History, Position, Timeline};
+use futures_util::stream::{self, StreamExt};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A transaction whose outcome is unknown.
+#[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) xid: Option<u64>,
     pub(crate) begun_on: Timeline,
@@ -77,22 +79,34 @@ async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> 
     timeout_at(until, store.fleet.source.outcome(node, xid, case.begun_on)).await.ok()?.ok()
 }
 
+/// How many transactions whose writers are gone are looked after at a time.
+const ABANDONED_MAX: usize = 16;
+
 /// Retracts, for as long as there is a store, what the log gave up: its writer is gone, and perhaps it committed.
-pub(crate) async fn retract_abandoned<S: Source>(store: Weak<Store<S>>, mut abandoned: mpsc::Receiver<Vec<u8>>) {
-    while let (Some(announced), Some(store)) = (abandoned.recv().await, store.upgrade()) {
-        let Some((xid, notice)) = message::read_announced(&announced) else { continue };
-        let history = store.history();
-        if notice.history != store.epochs.current().fingerprint {
-            continue;
+pub(crate) async fn retract_abandoned<S: Source>(store: Weak<Store<S>>, abandoned: mpsc::Receiver<Vec<u8>>) {
+    let each = stream::unfold(abandoned, async |mut abandoned| Some((abandoned.recv().await?, abandoned)));
+    each.for_each_concurrent(ABANDONED_MAX, async |announced| {
+        if let Some(store) = store.upgrade() {
+            retract_one(&store, &announced).await;
         }
-        store.counters.abandoned.add_one();
-        trace::announcement_abandoned();
-        let names = Names { keys: notice.keys, groups: notice.groups };
-        let session = Session::new();
-        let case = Case { xid, begun_on: notice.position.timeline, history, session, names };
-        let keeper = Arc::clone(&store);
-        store.spawn(async move {
-            resolve(&keeper, case).await;
-        });
+    })
+    .await;
+}
+
+async fn retract_one<S: Source>(store: &Store<S>, announced: &[u8]) {
+    let Some((xid, notice)) = message::read_announced(announced) else { return };
+    let history = store.history();
+    if notice.history != store.epochs.current().fingerprint {
+        return;
     }
+    store.counters.abandoned.add_one();
+    trace::announcement_abandoned();
+    let names = Names { keys: notice.keys, groups: notice.groups };
+    let case = Case { xid, begun_on: notice.position.timeline, history, session: Session::new(), names };
+    if xid.is_none() {
+        // It had not written when it was announced, and perhaps it has since: nobody can be asked when that is over.
+        resolve(store, case.clone()).await;
+        sleep(store.fleet.settings.resolve_time_max).await;
+    }
+    resolve(store, case).await;
 }

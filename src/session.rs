@@ -103,7 +103,8 @@ impl Session {
     /// A session whose reads also never reflect less than an earlier read of it.
     ///
     /// This costs hits: what a session has seen is an upper bound and so usually lies above the tags of what it has
-    /// not looked at for a while.
+    /// not looked at for a while, and the watermark does not cover it: a standby can show a commit before anybody has settled
+    /// it.
     #[must_use]
     pub fn monotonic() -> Self {
         Self(Arc::new(Inner { monotonic: true, ..Inner::default() }))

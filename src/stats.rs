@@ -165,7 +165,7 @@ pub struct StoreStats {
 pub enum BusState {
     /// There is no bus: this instance knows only its own writes.
     None,
-    /// Live: our own heartbeat comes back and no message is missing.
+    /// Live: our own heartbeat comes back. A message that is missing is asked for, and extends nothing until it is there.
     Live,
     /// Not heard at present. Reads go by tag, and age is bounded.
     Deaf,

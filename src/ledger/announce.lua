@@ -9,13 +9,17 @@
 -- ARGV[6]  what it will retract, opaque, or '' where that is long
 -- ARGV[7]  '1' where only more is told of what stands, else ''
 --
--- Returns the lineage; nothing where it was settled before it came, or too many are open, what is to stand does not, or this server
+-- Returns the lineage; nothing where it was settled before it came, too many are open, what is to stand does not, or this server
 -- cannot be told from others.
 
 local candidate, id, history, above, lease, announced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local log = open(KEYS[1], candidate)
-local stood = remove(log, id)
-if ARGV[7] == '1' and not stood then return '' end
+local stands = remove(log, id)
+if ARGV[7] == '1' then
+  -- Its place on the list stays, and its end, since the list is not written.
+  if stands and announced ~= '' then redis.call('HSET', KEYS[1], 'a' .. id, announced) end
+  return stands and log.lineage or ''
+end
 if not log.is_known or is_noted(log, id) or #log.p >= PENDING * PENDING_BYTES then return '' end
 log.p = log.p .. id .. history .. above .. number(now_ms() + tonumber(lease))
 if announced ~= '' then save(KEYS[1], log, 'a' .. id, announced) else save(KEYS[1], log) end

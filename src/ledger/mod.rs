@@ -40,14 +40,15 @@ pub struct Notice {
 pub struct Announcement {
     /// Tells it from every other: 16 bytes that nobody can guess.
     pub id: [u8; 16],
-    /// What will be retracted, at a position of the log that the commit will be above.
+    /// What will be retracted, at a position of the log that the commit will be above. Of more than 240 names none are kept for
+    /// whoever finds that the writer is gone.
     pub notice: Notice,
     /// The transaction's id, where it is known, for whoever finds that its writer is gone.
     pub xid: Option<u64>,
     /// How long the watermark waits for it, by the log's clock.
     pub lease: Duration,
-    /// Only more is told of what stands. What was given up must not stand again: the watermark may have passed the commit
-    /// meanwhile, and the settlement would find nothing wrong.
+    /// Only more is told of what stands: no place of its own, and no longer a wait. What was given up must not stand again: the
+    /// watermark may have passed the commit meanwhile, and the settlement would find nothing wrong.
     pub renews: bool,
 }
 

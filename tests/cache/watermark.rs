@@ -1,8 +1,8 @@
 //! How soon the watermark covers a write, and for how long anybody can hold it back. In virtual time.
 
-use crate::support::{Instance, cluster};
+use crate::support::{Instance, Users, cluster};
 use highwater::memory::{Cluster, Shared};
-use highwater::{Lsn, Session};
+use highwater::{Lsn, Session, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, interval, sleep};
@@ -84,6 +84,32 @@ async fn under_load_it_follows_within_three_times_what_a_transaction_takes() {
     let (held, covered) = (p99(held), p99(covered));
     println!("p99: transactions {held:?}, covered {covered:?} after");
     assert!(held >= 5 * MS && covered <= 3 * held, "{held:?} {covered:?}");
+}
+
+/// Of a writer that died nobody can ask, where it announced itself before it had written anything.
+#[tokio::test(start_paused = true)]
+async fn what_had_not_written_when_it_was_announced_is_retracted_once_more_when_it_must_be_over() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let one = Instance::sharing(&cluster, &shared.client(1)).await;
+    let settings = Settings { resolve_time_max: Duration::from_secs(5), ..Settings::default() };
+    let two = Instance::with(&cluster, Some(shared.client(2)), settings, Users::default()).await;
+    let anybody = Session::new();
+    let mut tx = one.begin(&anybody).await;
+    tx.retract(&one.users, &1);
+    sleep(5 * MS).await;
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    shared.cut_off(1, true);
+    sleep(3_500 * MS).await;
+    assert_eq!(two.store.stats().counts.abandoned, 1);
+    // The primary stands still, and what was filled before it is nudged is not kept.
+    for _ in 0..2 {
+        assert_eq!(two.name(&Session::new(), 1).await.as_deref(), Some("ada"), "it is not over");
+        sleep(100 * MS).await;
+    }
+    assert!(!tx.commit().await.unwrap().told);
+    assert_eq!(two.name(&Session::new(), 1).await.as_deref(), Some("ada"), "nobody told");
+    sleep(4 * Duration::from_secs(1)).await;
+    assert_eq!(two.name(&Session::new(), 1).await.as_deref(), Some("grace"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -300,6 +300,12 @@ async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
     assert_eq!(watermark(&mut subscription).await?, 200);
     let more = Announcement { renews: true, ..announcement(DEAD, 120, MINUTE) };
     assert_eq!(ledger.announce(&more).await?, None, "what was given up stays so");
+    ledger.announce(&announcement([5; 16], 210, Duration::from_millis(50))).await?;
+    let more = Announcement { renews: true, ..announcement([5; 16], 220, MINUTE) };
+    ledger.announce(&more).await?;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(advance(220).await?.abandoned.len(), 1, "nobody is waited for longer because more was told");
+    assert_eq!(watermark(&mut subscription).await?, 220);
     let late = ledger.retract(&notice(190, [1]), MINUTE, settle(DEAD, 300)).await?;
     assert_eq!((late.vouched_by, watermark(&mut subscription).await?), (None, 300));
     Ok(())

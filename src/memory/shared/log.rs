@@ -74,21 +74,26 @@ impl Log {
 
     pub(crate) fn announce(&mut self, announcement: &Announcement, now: Instant) -> bool {
         let Announcement { id, notice, xid, lease, renews } = announcement;
-        let stood = self.pending.iter().position(|pending| pending.id == *id).map(|at| self.pending.remove(at));
-        if *renews && stood.is_none() && holds(Rule::GivenUpStaysSo) {
-            return false;
+        let told = Some(message::announced(*xid, notice)).filter(|told| !told.is_empty());
+        let at = self.pending.iter().position(|pending| pending.id == *id);
+        if *renews && (at.is_some() || holds(Rule::GivenUpStaysSo)) {
+            // Its place on the list stays, and its end.
+            let stands = at.and_then(|at| self.pending.get_mut(at));
+            if let (Some(stands), Some(told)) = (stands, told) {
+                stands.announced = told;
+            }
+            return at.is_some();
         }
+        let known = at.map(|at| self.pending.remove(at).announced).unwrap_or_default();
         if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
             return false;
         }
-        let known = stood.map(|stood| stood.announced).unwrap_or_default();
-        let announced = Some(message::announced(*xid, notice)).filter(|told| !told.is_empty()).unwrap_or(known);
         self.pending.push(Pending {
             id: *id,
             history: notice.history,
             above: notice.position.lsn,
             until: now + *lease,
-            announced,
+            announced: told.unwrap_or(known),
         });
         true
     }
