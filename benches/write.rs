@@ -1,4 +1,4 @@
-//! A write with one retracted key against a bare transaction: BEGIN, one UPDATE, COMMIT.
+//! A write with one retracted key against a bare transaction: BEGIN, one UPDATE, COMMIT; and what it costs Redis.
 
 #![expect(clippy::expect_used, reason = "what is not as expected is not measured")]
 
@@ -49,10 +49,22 @@ async fn bare(pool: &Pool, id: i64) {
     tx.commit().await.expect("a commit");
 }
 
-async fn ours(store: &Highwater, cache: &Cache<Rows>, session: &Session, id: i64) {
+/// When the key is named: before the statement, so that the announcement travels with it, or as the last thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    First,
+    Last,
+}
+
+async fn ours(store: &Highwater, cache: &Cache<Rows>, session: &Session, named: Named, id: i64) {
     let mut tx = store.begin(session).await.expect("a transaction");
+    if named == Named::First {
+        tx.retract(cache, &id);
+    }
     assert_eq!(tx.execute(UPDATE, &[&id]).await.expect("an update"), 1);
-    tx.retract(cache, &id);
+    if named == Named::Last {
+        tx.retract(cache, &id);
+    }
     assert!(tx.commit().await.expect("a commit").told, "everybody was told");
 }
 
@@ -72,16 +84,58 @@ async fn compare(effort: Effort, what: &str, cluster: &Cluster, redis: Option<&R
     let (mut theirs, mut mine) = (0, 0);
     let writes = if durable { effort.of(50, 10) } else { effort.of(250, 40) } as i64;
     let session = Session::new();
-    let times = pairs(
-        effort.rounds(),
-        async || timed(writes, &mut theirs, async |id| bare(&pool, id).await).await,
-        async || timed(writes, &mut mine, async |id| ours(&store, &cache, &session, id).await).await,
-    );
-    let times = times.await;
-    row(&format!("{what}: us"), .., &times, Sample::us);
-    row(&format!("{what}: processor time of the client, us"), .., &times, Sample::cpu_us);
+    let order: &[_] = if redis.is_some() {
+        &[(Named::First, ", named first"), (Named::Last, ", named last")]
+    } else {
+        &[(Named::Last, "")]
+    };
+    for &(named, when) in order {
+        let times = pairs(
+            effort.rounds(),
+            async || timed(writes, &mut theirs, async |id| bare(&pool, id).await).await,
+            async || timed(writes, &mut mine, async |id| ours(&store, &cache, &session, named, id).await).await,
+        );
+        let times = times.await;
+        row(&format!("{what}{when}: us"), .., &times, Sample::us);
+        row(&format!("{what}{when}: processor time of the client, us"), .., &times, Sample::cpu_us);
+        if let Some(redis) = redis.filter(|_| !durable) {
+            let before = traffic(redis).await;
+            timed(1_100, &mut mine, async |id| ours(&store, &cache, &session, named, id).await).await;
+            let after = traffic(redis).await;
+            // One instance listens. Its heartbeats are in it, one a second.
+            let [scripts, there, back] = [0, 1, 2].map(|at| (after[at] - before[at]) / 1_100.0);
+            let log = log_bytes(redis).await / 1024.0;
+            println!(
+                "| Redis{when}: {scripts:.2} scripts, {there:.0} bytes there, {back:.0} back; log {log:.0} KiB | | | | | | |"
+            );
+        }
+    }
     assert_eq!(store.stats().counts.commits, mine as u64, "all were committed");
     store.close().await;
+}
+
+/// Scripts, bytes received and bytes sent by a server of Redis since it started.
+async fn traffic(redis: &RedisServer) -> [f64; 3] {
+    let mut connection = redis.connect().await.expect("Redis");
+    let info: String = redis::cmd("INFO").arg("everything").query_async(&mut connection).await.expect("figures");
+    let number = |name: &str| {
+        let (_, rest) = info.split_once(name).expect("the figure");
+        rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).expect("a number")
+    };
+    ["cmdstat_evalsha:calls=", "total_net_input_bytes:", "total_net_output_bytes:"].map(number)
+}
+
+/// Bytes of the greatest key: the log.
+async fn log_bytes(redis: &RedisServer) -> f64 {
+    let mut connection = redis.connect().await.expect("Redis");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("keys");
+    let mut most: f64 = 0.0;
+    for key in keys {
+        let mut usage = redis::cmd("MEMORY");
+        usage.arg(&["USAGE", &key, "SAMPLES", "0"]);
+        most = most.max(usage.query_async(&mut connection).await.expect("a size"));
+    }
+    most
 }
 
 async fn run(effort: Effort) {
