@@ -1,5 +1,8 @@
 //! What goes wrong, one thing at a time or several at once, and how it is mended in the end.
 
+mod failover;
+mod shared;
+
 use crate::instance::Instance;
 use crate::plan::Trouble;
 use crate::world::{Roles, World};
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// Longer than any storm takes to reach its number of operations.
 const STORM_MAX: Duration = Duration::from_secs(600);
@@ -195,138 +198,6 @@ impl Chaos {
         }
     }
 
-    /// A failover to any standby that is on the present timeline, however far behind.
-    async fn promote(&mut self) {
-        let world = Arc::clone(&self.world);
-        let (cluster, mut roles) = (&world.cluster, world.roles.lock().await);
-        let old = roles.primary;
-        let Some(new) = self.follower_of(old) else { return };
-        if world.plan.unfenced == 0 {
-            cluster.kill(old);
-        }
-        if !self.take_over(Trouble::Promote, &mut roles, new) {
-            cluster.start(old);
-            return;
-        }
-        let others: Vec<usize> = world.plan.servers().filter(|&server| server != new && server != old).collect();
-        others.iter().for_each(|&server| cluster.follow(server, new));
-        sleep(self.ms(1_200)).await;
-        self.absorb_all();
-        if world.plan.unfenced == 1 {
-            cluster.kill(old);
-        }
-        cluster.rebuild(old, new);
-        for server in others {
-            if cluster.upstream(server).is_none_or(|(upstream, _)| upstream != new) {
-                sleep(self.ms(300)).await;
-                cluster.rebuild(server, new);
-            }
-        }
-    }
-
-    /// A failover that is taken back: the new primary dies for good, and another standby of the old one is promoted, to a
-    /// timeline of the same number.
-    async fn fork(&mut self) {
-        let world = Arc::clone(&self.world);
-        let (cluster, mut roles) = (&world.cluster, world.roles.lock().await);
-        let old = roles.primary;
-        let (Some(first), Some(second)) = (self.follower_of(old), self.follower_of(old)) else { return };
-        if first == second {
-            return;
-        }
-        // Two timelines that began at one place could not be told apart by anybody.
-        cluster.set_transit(first, Duration::ZERO);
-        cluster.set_transit(second, Duration::from_secs(3_600));
-        cluster.write_unflushed(old, 1_000);
-        cluster.flush(old);
-        cluster.kill(old);
-        cluster.set_transit(second, Duration::ZERO);
-        if !self.take_over(Trouble::Fork, &mut roles, first) {
-            cluster.start(old);
-            return;
-        }
-        sleep(self.ms(600)).await;
-        world.set_fenced(true);
-        cluster.kill(first);
-        if !self.take_over(Trouble::Fork, &mut roles, second) {
-            cluster.start(first);
-            roles.primary = first;
-        }
-        let primary = roles.primary;
-        world.plan.servers().filter(|&server| server != primary).for_each(|server| cluster.rebuild(server, primary));
-        self.unfence().await;
-    }
-
-    /// Promotes a standby. Sometimes the name of the old primary leads to it at once, but not where nobody could tell which
-    /// of two logs with one number a transaction went to.
-    fn take_over(&mut self, trouble: Trouble, roles: &mut Roles, new: usize) -> bool {
-        let world = Arc::clone(&self.world);
-        let replacement = world.recorder.record(|history| history.replaced(world.at()));
-        self.absorb_all();
-        if !world.cluster.promote(new) {
-            return false;
-        }
-        world.truth.lock().unwrap().replaced(&world.cluster, new, replacement);
-        let old = roles.primary;
-        world.note(format_args!("server {new} was promoted in the place of {old}: {:?}", world.cluster.token(new)));
-        if trouble == Trouble::Promote
-            && self.dice.random_range(0..4) == 0
-            && let (Some(one), Some(other)) = (node_of(roles, old), node_of(roles, new))
-        {
-            self.swap(roles, one, other);
-        }
-        roles.primary = new;
-        true
-    }
-
-    /// The primary is set back to an older copy of itself, on the same timeline. What it had is lost; that is noticed by
-    /// whoever has seen how far its log was, as long as the new log is shorter.
-    async fn restore(&mut self) {
-        let world = Arc::clone(&self.world);
-        let (cluster, roles) = (&world.cluster, world.roles.lock().await);
-        let primary = roles.primary;
-        let backup = cluster.backup(primary);
-        // More than the log can grow before all have noticed: whatever is lost lies above it.
-        cluster.write_unflushed(primary, 1 << 16);
-        cluster.flush(primary);
-        sleep(self.ms(600)).await;
-        cluster.switch_segment(primary);
-        if !self.all_have_looked().await {
-            return;
-        }
-        let replacement = world.recorder.record(|history| history.replaced(world.at()));
-        self.absorb_all();
-        world.set_fenced(true);
-        world.plan.servers().for_each(|server| cluster.kill(server));
-        self.absorb_all();
-        cluster.restore(primary, &backup);
-        world.truth.lock().unwrap().replaced(cluster, primary, replacement);
-        world.note(format_args!("server {primary} was set back to {:?}", cluster.token(primary)));
-        world.plan.servers().filter(|&server| server != primary).for_each(|server| cluster.rebuild(server, primary));
-        self.unfence().await;
-    }
-
-    /// Lets everybody through again, once all instances have asked the primary where it is: nothing but the log's own state
-    /// tells two logs with the number of one timeline apart, and whoever has not looked is promised nothing.
-    async fn unfence(&self) {
-        while !self.all_have_looked().await {
-            sleep(Duration::from_millis(20)).await;
-        }
-        self.world.set_fenced(false);
-    }
-
-    /// Whether all instances have asked the primary where it is.
-    async fn all_have_looked(&self) -> bool {
-        let instances = self.world.instances.lock().unwrap().clone();
-        for instance in instances {
-            let looked = matches!(timeout(Duration::from_secs(2), instance.store.token()).await, Ok(Ok(_)));
-            if !looked && !self.world.is_dead(instance.number) {
-                return false;
-            }
-        }
-        true
-    }
-
     /// A name leads to another server for a while, as behind a pooler or in DNS.
     async fn reroute(&mut self) {
         let world = Arc::clone(&self.world);
@@ -362,83 +233,6 @@ impl Chaos {
                 break;
             }
         }
-    }
-
-    fn absorb_all(&self) {
-        let mut truth = self.world.truth.lock().unwrap();
-        self.world.plan.servers().for_each(|server| truth.absorb(&self.world.cluster, server));
-    }
-
-    /// Any standby that streams from the primary's history.
-    fn follower_of(&mut self, primary: usize) -> Option<usize> {
-        let standby = self.server();
-        let cluster = &self.world.cluster;
-        let timeline = cluster.token(primary)?.timeline;
-        cluster.upstream(standby).is_some_and(|followed| followed == (primary, timeline)).then_some(standby)
-    }
-
-    async fn bad_shared(&mut self, trouble: Trouble) {
-        let shared = self.world.shared.clone();
-        let client = self.world.instance(self.dice.random_range(0..self.world.plan.instances as usize)).number;
-        let hold = self.ms(5_000);
-        match trouble {
-            Trouble::SharedDown => {
-                shared.set_down(true);
-                sleep(hold).await;
-                if self.dice.random_bool(0.5) {
-                    shared.wipe();
-                }
-                shared.set_down(false);
-            }
-            Trouble::SharedWiped => shared.wipe(),
-            Trouble::SharedOlder => {
-                let copy = shared.copy();
-                sleep(hold).await;
-                shared.fall_back(&copy);
-            }
-            Trouble::SharedLags => {
-                // What was on its way to the subscribers ends with the server.
-                let half: Vec<usize> = self.some_clients();
-                let copy = shared.copy();
-                half.iter().for_each(|&client| shared.deafen(client, true));
-                sleep(below(&mut self.dice, 60)).await;
-                shared.fall_back(&copy);
-                half.iter().for_each(|&client| shared.deafen(client, false));
-            }
-            Trouble::SharedSplit => {
-                shared.split(self.some_clients());
-                sleep(hold).await;
-                shared.unite();
-            }
-            Trouble::SharedEvicts if self.dice.random_bool(0.3) => shared.evict_log(),
-            Trouble::SharedEvicts => shared.evict(|_| self.dice.random_bool(0.5)),
-            Trouble::SharedFreezes => {
-                shared.freeze(true);
-                sleep(hold).await;
-                shared.freeze(false);
-            }
-            Trouble::SharedFull => {
-                shared.set_full(true);
-                sleep(hold).await;
-                shared.set_full(false);
-            }
-            Trouble::Deaf => {
-                shared.deafen(client, true);
-                sleep(hold).await;
-                shared.deafen(client, false);
-            }
-            _ => {
-                shared.cut_off(client, true);
-                sleep(hold).await;
-                shared.cut_off(client, false);
-            }
-        }
-    }
-
-    /// About half of the instances that live.
-    fn some_clients(&mut self) -> Vec<usize> {
-        let instances = self.world.instances.lock().unwrap().clone();
-        instances.iter().map(|instance| instance.number).filter(|_| self.dice.random_bool(0.5)).collect()
     }
 
     fn ms(&mut self, most: u64) -> Duration {
