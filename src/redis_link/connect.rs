@@ -102,7 +102,9 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
     if error.code() == Some("NOAUTH") {
         return Some("Redis wants a password: write it into the URL, as in redis://user:password@host:6379/0".into());
     }
-    if error.code() == Some("NOPERM") || text.contains("The user executing the script can't") {
+    // A script tells it in words: the first are those of Redis 7.0, the others of 7.2 and of Valkey.
+    let in_script = ["The user executing the script can't", "ACL failure in script"];
+    if error.code() == Some("NOPERM") || in_script.iter().any(|words| text.contains(words)) {
         return Some(format!(
             "the Redis user lacks a right ({text}); grant it with: ACL SETUSER <user> {RIGHTS}, \
              where <namespace> is the configured one"

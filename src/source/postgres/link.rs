@@ -36,6 +36,8 @@ pub(super) struct Link {
     /// Our own statements, prepared; empty behind a pooler.
     prepared: Vec<Statement>,
     pub(super) version: i32,
+    /// The server's process that answered first.
+    backend: i32,
     /// In recovery when last seen. A primary's connection does not outlive its becoming a standby.
     standby: AtomicBool,
     /// Whether this very connection has seen the server in recovery, and on which timeline it last did.
@@ -96,6 +98,7 @@ impl Link {
             layout: layout(&dial.name, facts.try_get(3).map_err(fault)?, facts.try_get(4).map_err(fault)?)?,
             prepared: prepared.into_iter().collect::<Result<_, _>>().map_err(fault)?,
             version,
+            backend: facts.try_get(7).map_err(fault)?,
             seen_standby: Mutex::new(None),
             standby: AtomicBool::new(facts.try_get(6).map_err(fault)?),
             open: AtomicU32::new(0),
@@ -108,6 +111,19 @@ impl Link {
 
     pub(super) fn is_pooled(&self) -> bool {
         self.prepared.is_empty()
+    }
+
+    /// Checks that the answer, with the process in this column, is of the one that the connection was made to. A pooler that
+    /// nobody told us of hands statements to any, and newer ones prepare them there (PgBouncer 1.21, max_prepared_statements):
+    /// position and data could be two servers'.
+    pub(super) fn check_backend(&self, node: &str, row: &Row, column: usize) -> Result<(), Fault> {
+        let answered: Option<i32> = row.try_get(column).ok();
+        if self.is_pooled() || answered == Some(self.backend) {
+            return Ok(());
+        }
+        let text = "statements of one connection reach several processes of the server: \
+                    a pooler stands in between; say so with pooled(true), or let it pool sessions";
+        Err(Fault::new(FaultKind::Misconfigured, node, text))
     }
 
     /// Runs one of our own statements. On the wire with the first poll, so that what is polled after it comes after it.

@@ -160,6 +160,7 @@ impl Node {
     pub(super) fn place(&self, link: &Link, position: Result<Row, Error>, asked: Instant) -> Result<Place, Fault> {
         let fault = |error| self.own_fault("reading the position", error);
         let row = position.map_err(fault)?;
+        link.check_backend(self.name(), &row, 4)?;
         let reading = Reading::of(&row).map_err(fault)?;
         let run = if link.is_pooled() { Run::of(&row, 4).map_err(fault)? } else { link.run };
         if link.is_pooled() {

@@ -31,6 +31,7 @@ impl Node {
             let row = self.within(deadline, link.client.query_typed_one(standing::PROBE, &[])).await?;
             let fault = |error| self.own_fault("probing", error);
             let row = row.map_err(fault)?;
+            link.check_backend(self.name(), &row, 9)?;
             // The run too, because behind a pooler every answer may be another server's.
             let (reading, run) = (Reading::of(&row).map_err(fault)?, Run::of(&row, 4).map_err(fault)?);
             self.check_cluster(&run, !reading.standby)?;

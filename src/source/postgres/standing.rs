@@ -62,7 +62,8 @@ macro_rules! from_log {
     };
 }
 
-pub(super) const POSITION: &str = concat!(position_columns!(), from_position!());
+/// The last column tells who answers: on a direct connection always the same.
+pub(super) const POSITION: &str = concat!(position_columns!(), ", pg_backend_pid()", from_position!());
 pub(super) const POSITION_AND_RUN: &str = concat!(position_columns!(), ", ", run_columns!(), from_position!());
 
 /// What the monitor asks: position and run, then the insert position of a primary, or the age of the last commit that
@@ -74,13 +75,15 @@ pub(super) const PROBE: &str = concat!(
     ", case when not r then pg_current_wal_insert_lsn() end, \
      case when not r then null \
           when pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn() then 0::float8 \
-          else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end",
+          else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8 end, \
+     pg_backend_pid()",
     from_position!()
 );
 pub(super) const RUN: &str = concat!(
     "select ",
     run_columns!(),
-    ", wal_block_size, bytes_per_wal_segment, current_setting('server_version_num')::int4, pg_is_in_recovery() ",
+    ", wal_block_size, bytes_per_wal_segment, current_setting('server_version_num')::int4, pg_is_in_recovery(), \
+     pg_backend_pid() ",
     "from pg_control_init()"
 );
 
