@@ -103,7 +103,8 @@ async fn compare(effort: Effort, what: &str, cluster: &Cluster, redis: Option<&R
             timed(1_100, &mut mine, async |id| ours(&store, &cache, &session, named, id).await).await;
             let after = traffic(redis).await;
             // One instance listens. Its heartbeats are in it, one a second.
-            let [scripts, there, back] = [0, 1, 2].map(|at| (after[at] - before[at]) / 1_100.0);
+            let mut each = before.into_iter().zip(after).map(|(before, after)| (after - before) / 1_100.0);
+            let [scripts, there, back] = [(); 3].map(|()| each.next().unwrap_or(f64::NAN));
             let log = log_bytes(redis).await / 1024.0;
             println!(
                 "| Redis{when}: {scripts:.2} scripts, {there:.0} bytes there, {back:.0} back; log {log:.0} KiB | | | | | | |"

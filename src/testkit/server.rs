@@ -79,6 +79,7 @@ impl Server {
             return Ok(());
         }
         self.set(Slot::Down)?;
+        self.probe.clear();
         let mut process = Process::spawn(&self.recipe)?;
         let deadline = Instant::now() + self.patience;
         while !self.probe.answers(process.pid()).await {
@@ -209,6 +210,16 @@ impl Server {
 }
 
 impl Probe {
+    /// Takes away what a server leaves that was killed while it created its file: PostgreSQL refuses to start beside an empty
+    /// one, which could be another server's that is just starting. Here there is none.
+    fn clear(&self) {
+        if let Self::PostmasterFile(path) = self
+            && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     async fn answers(&self, pid: u32) -> bool {
         match self {
             Self::PostmasterFile(path) => postmaster_is_ready(path, pid),
