@@ -21,7 +21,7 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}figure{margin:1rem 0 2
 background:#f2f2f2;padding:.1rem .3rem;overflow-wrap:anywhere}table{border-collapse:collapse;font-size:.85rem;\
 font-variant-numeric:tabular-nums;display:block;overflow-x:auto}td,th{padding:.2rem .5rem;text-align:right;\
 border-bottom:1px solid #ddd;vertical-align:top}th{vertical-align:bottom}td:first-child,th:first-child{text-align:left;white-space:nowrap}\
-td small{display:block;color:#555;font-size:.75rem}.note{color:#444;font-size:.9rem}\
+td small{display:block;color:#555;white-space:nowrap;font-size:.75rem}small.many{white-space:normal}.note{color:#444;font-size:.9rem}\
 @media print{@page{size:A4;margin:12mm}body{max-width:none;margin:0;padding:0;font-size:10pt}code{background:none}\
 h2{break-after:avoid}svg{min-width:0}.plot,table{overflow:visible}table{display:table;width:100%;font-size:6.5pt}\
 td,th{padding:.1rem .2rem}td small{font-size:5.5pt}tr{break-inside:avoid}}";

@@ -29,25 +29,27 @@ pub(crate) enum Mark {
     Down,
     Cross,
     Plus,
+    Star,
 }
 
 /// A strategy looks the same in every plot, and no two have the same mark, so that print without colour will do.
 pub(crate) fn look(strategy: &str) -> Look {
-    use Mark::{Circle, Cross, Diamond, Down, Plus, Square, Triangle};
+    use Mark::{Circle, Cross, Diamond, Down, Plus, Square, Star, Triangle};
     let (colour, mark, filled) = match strategy {
         "highwater" => (BLUE, Circle, true),
         "oracle" => (BLACK, Circle, false),
         "monotonic" => (SKY, Triangle, true),
         "tags" => (GREEN, Diamond, true),
-        "ttl-1s" => (ORANGE, Down, false),
+        "ttl-1s" => (ORANGE, Square, false),
         "ttl-10s" => (ORANGE, Down, true),
         "ttl-60s" => (ORANGE, Square, true),
         "delete" => (VERMILION, Diamond, false),
-        "write-through" => (PURPLE, Square, false),
-        "replica" => (GREEN, Cross, true),
-        "sticky" => (GREEN, Plus, true),
+        "write-through" => (PURPLE, Down, false),
+        "replica" => (GREEN, Plus, true),
+        "sticky" => (GREEN, Plus, false),
         "window" => (PURPLE, Triangle, false),
-        "stored" => (GREY, Plus, false),
+        "stored" => (GREY, Cross, true),
+        "primary" => (GREY, Star, true),
         _ => (GREY, Cross, false),
     };
     Look { colour, mark, filled }
@@ -61,8 +63,12 @@ pub(crate) fn mark(area: &Area<'_>, (x, y): (i32, i32), Look { colour, mark, fil
             area.draw(&Circle::new((x, y), 4, colour.stroke_width(2)))?;
             return Ok(());
         }
-        Mark::Cross | Mark::Plus => {
-            let ends = if matches!(mark, Mark::Cross) { [(4, 4), (4, -4)] } else { [(5, 0), (0, 5)] };
+        Mark::Cross | Mark::Plus | Mark::Star => {
+            let ends: &[(i32, i32)] = match mark {
+                Mark::Cross => &[(4, 4), (4, -4)],
+                Mark::Plus => &[(5, 0), (0, 5)],
+                _ => &[(4, 4), (4, -4), (6, 0)],
+            };
             let width = if filled { 2 } else { 1 };
             for (across, up) in ends {
                 let line = vec![(x - across, y - up), (x + across, y + up)];

@@ -14,6 +14,8 @@ pub(crate) struct Real {
     redis: RedisServer,
     /// Every run has a table and a cache of its own, so that none finds what another left.
     runs: AtomicU64,
+    /// Commands of servers that were killed since.
+    commands_before: AtomicU64,
 }
 
 /// Until the bus of an instance is live.
@@ -22,7 +24,7 @@ const SETTLING: Duration = Duration::from_secs(10);
 impl Real {
     pub(crate) async fn start(replicas: usize) -> Result<Self> {
         let (cluster, redis) = tokio::try_join!(Cluster::start(replicas), RedisServer::start())?;
-        Ok(Self { cluster, redis, runs: AtomicU64::new(0) })
+        Ok(Self { cluster, redis, runs: AtomicU64::new(0), commands_before: AtomicU64::new(0) })
     }
 
     /// Users' positions in the same Redis, over a connection of their own.
@@ -116,6 +118,7 @@ impl Stage for Real {
 
     async fn redis_down(&self, down: bool) -> Result {
         if down {
+            self.commands_before.store(self.redis_commands().await, Ordering::Relaxed);
             self.redis.kill().await?
         } else {
             self.redis.start_again().await?
@@ -124,8 +127,9 @@ impl Stage for Real {
     }
 
     async fn redis_commands(&self) -> u64 {
-        let Ok(mut redis) = self.redis.connect().await else { return 0 };
+        let before = self.commands_before.load(Ordering::Relaxed);
+        let Ok(mut redis) = self.redis.connect().await else { return before };
         let info: String = redis::cmd("INFO").arg("stats").query_async(&mut redis).await.unwrap_or_default();
-        field(&info, "total_commands_processed").and_then(|count| count.parse().ok()).unwrap_or(0)
+        before + field(&info, "total_commands_processed").and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 }

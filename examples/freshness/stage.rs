@@ -88,7 +88,7 @@ pub(crate) trait Stage: Sync {
     /// Takes Redis away, or gives it back as it was.
     fn redis_down(&self, down: bool) -> impl Future<Output = Result>;
 
-    /// How many commands the Redis server was sent so far; 0 while it is away.
+    /// How many commands the Redis server was sent so far, also before it was away.
     fn redis_commands(&self) -> impl Future<Output = u64>;
 }
 

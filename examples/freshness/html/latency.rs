@@ -56,8 +56,8 @@ fn cell<const N: usize>([median, low, high]: [[f64; N]; 3], runs: usize) -> Stri
     let short = |ms: f64| plain((ms * 100.0).round() / 100.0);
     let mut cell = median.map(short).join(" / ");
     if runs > 1 {
-        let ranges = low.iter().zip(&high).map(|(low, high)| format!("{}–{}", short(*low), short(*high)));
-        cell += &format!("<small>{}</small>", ranges.collect::<Vec<_>>().join(" / "));
+        let ranges = low.iter().zip(&high).map(|(low, high)| format!("{}–\u{2060}{}", short(*low), short(*high)));
+        cell += &format!("<small class=\"many\">{}</small>", ranges.collect::<Vec<_>>().join(" / "));
     }
     cell
 }
