@@ -20,7 +20,7 @@ pub(crate) struct Look {
     pub(crate) filled: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mark {
     Circle,
     Triangle,
@@ -48,6 +48,7 @@ pub(crate) fn look(strategy: &str) -> Look {
         "replica" => (GREEN, Plus, true),
         "sticky" => (GREEN, Plus, false),
         "window" => (PURPLE, Triangle, false),
+        "keys" | "key-tokens" => (SKY, Star, false),
         "stored" => (GREY, Cross, true),
         "primary" => (GREY, Star, true),
         _ => (GREY, Cross, false),
@@ -86,4 +87,19 @@ pub(crate) fn mark(area: &Area<'_>, (x, y): (i32, i32), Look { colour, mark, fil
     around.extend(around.first().copied());
     area.draw(&PathElement::new(around, colour.stroke_width(2)))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contestant::Contestant;
+    use clap::ValueEnum;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_strategies_have_the_same_mark() {
+        let all = Contestant::value_variants();
+        let looks = all.iter().map(|contestant| look(&contestant.name()));
+        assert_eq!(looks.map(|look| (look.mark, look.filled)).collect::<BTreeSet<_>>().len(), all.len());
+    }
 }
