@@ -151,19 +151,46 @@ pub(crate) fn scatter(x: &str, y: &str, points: &[(String, Look, (f64, f64))]) -
             .axis_desc_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        // Names that would lie on each other are moved, as little as will do.
-        let mut taken: Vec<(i32, i32)> = Vec::new();
-        for (name, look, (x, y)) in points {
-            let (px, py) = chart.backend_coord(&(x.sqrt(), upwards(*y)));
-            mark(root, (px, py), *look)?;
-            let is_free = |at: &i32| !taken.iter().any(|(tx, ty)| (tx - px).abs() < 150 && (ty - at).abs() < 15);
-            let nearest = (0..20).flat_map(|step| [py - 7 - 5 * step, py - 7 + 5 * step]).find(is_free);
-            let at = (px, nearest.unwrap_or(py - 7));
-            taken.push(at);
-            root.draw(&Text::new(name.clone(), (px + 10, at.1), FONT.into_font().color(&look.colour)))?;
+        let places: Vec<_> = points.iter().map(|(.., (x, y))| chart.backend_coord(&(x.sqrt(), upwards(*y)))).collect();
+        points.iter().zip(&places).try_for_each(|((_, look, _), place)| mark(root, *place, *look))?;
+        // Names that would lie on each other or on a mark are moved, as little as will do.
+        let mut taken: Vec<Label> = Vec::new();
+        for ((name, look, _), &(x, y)) in points.iter().zip(&places) {
+            let label = |y| Label { x: x + 10, y, width: 7 * name.chars().count() as i32 };
+            let is_free = |label: &Label| {
+                !taken.iter().any(|other| label.meets(other)) && !places.iter().any(|place| label.covers(*place))
+            };
+            let tried = (0..40).flat_map(|step| [y - 7 - 5 * step, y - 7 + 5 * step]).map(label);
+            // Below the axis are its numbers.
+            let chosen = tried
+                .into_iter()
+                .filter(|label| label.y < SIZE.1 as i32 - 75)
+                .find(is_free)
+                .unwrap_or_else(|| label(y - 7));
+            root.draw(&Text::new(name.clone(), (chosen.x, chosen.y), FONT.into_font().color(&look.colour)))?;
+            taken.push(chosen);
         }
         Ok(())
     })
+}
+
+/// Where a name stands: its upper left corner, and about how wide it is.
+struct Label {
+    x: i32,
+    y: i32,
+    width: i32,
+}
+
+impl Label {
+    const HEIGHT: i32 = 15;
+
+    fn meets(&self, other: &Self) -> bool {
+        self.x < other.x + other.width && other.x < self.x + self.width && (self.y - other.y).abs() < Self::HEIGHT
+    }
+
+    fn covers(&self, (x, y): (i32, i32)) -> bool {
+        (self.x - 6..self.x + self.width + 6).contains(&x) && (self.y - 5..self.y + Self::HEIGHT + 5).contains(&y)
+    }
 }
 
 /// For each name and kind a line upwards in decades, from its first value to its last, with a mark at the first and ticks at the
