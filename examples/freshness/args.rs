@@ -9,6 +9,7 @@ use crate::trace;
 use crate::workload::{Amount, Mix, Plan, Workload};
 use clap::{Parser, ValueEnum};
 use highwater::Strategy;
+use highwater::testkit::available;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ pub(crate) struct Args {
     /// What is compared; all that is there where nothing is said
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) strategies: Vec<Contestant>,
-    /// Besides, what is varied in simulation: one plot each
+    /// Besides, what is varied, once and in simulation: one plot each. `outage` takes place on the servers where there are some
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) sweep: Vec<Sweep>,
     /// Seconds for each strategy [default: 7, simulated 30]
@@ -86,9 +87,12 @@ pub(crate) struct Args {
     /// Redis is away from one second to another, such as 12-18
     #[arg(long, value_name = "FROM-TO", value_parser = seconds)]
     pub(crate) redis_outage: Option<(u64, u64)>,
-    /// Bytes of each row
-    #[arg(long, default_value_t = 1000)]
-    pub(crate) row_bytes: usize,
+    /// Bytes of each row [default: the workload's]
+    #[arg(long)]
+    pub(crate) row_bytes: Option<usize>,
+    /// How often each strategy is run, by turns, each time from the next seed: the report has medians and ranges
+    #[arg(long, default_value_t = 1)]
+    pub(crate) runs: usize,
     /// Chance begins here
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -127,7 +131,8 @@ impl Args {
             ("--instances", self.instances as u64, 1..=16),
             ("--replicas", self.replicas() as u64, 1..=16),
             ("--seconds", self.seconds(), 1..=100_000),
-            ("--row-bytes", self.row_bytes as u64, 0..=100_000),
+            ("--row-bytes", self.row_bytes() as u64, 0..=100_000),
+            ("--runs", self.runs as u64, 1..=100),
         ];
         for (name, count, range) in counts {
             if !range.contains(&count) {
@@ -144,18 +149,33 @@ impl Args {
         if self.trace.is_some() && !self.sweep.is_empty() {
             return Err("--sweep varies standard workloads: it cannot be had with --trace".to_owned());
         }
-        let end = self.seconds() * 1_000_000;
-        if self.trace.is_none() && self.redis_outage.is_some_and(|(_, to)| to > end) {
-            return Err(format!("--redis-outage ends after the run, which takes {} s", self.seconds()));
-        }
         if !self.strategies.is_empty() && !self.strategies.iter().any(|it| it.is_available()) {
             return Err("none of these --strategies is available in this version".to_owned());
         }
         Ok(())
     }
 
+    /// Refuses to begin without the servers that are asked for.
+    pub(crate) fn check_servers(&self) -> Result<(), String> {
+        let found = available();
+        let servers = [("PostgreSQL", found.has_postgres()), ("Redis", found.has_redis())];
+        let missing: Vec<_> = servers.iter().filter(|(_, found)| !found).map(|(name, _)| *name).collect();
+        if self.simulate || missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} cannot be found. Install it (Debian: `apt install postgresql redis-server`), or name it in HIGHWATER_PG_BIN or \
+             HIGHWATER_REDIS_SERVER; or do without servers, with --simulate",
+            missing.join(" and ")
+        ))
+    }
+
     pub(crate) fn seconds(&self) -> u64 {
         self.seconds.unwrap_or(if self.simulate { 30 } else { 7 })
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.row_bytes.unwrap_or_else(|| self.workload.row_bytes())
     }
 
     pub(crate) fn replicas(&self) -> usize {
@@ -167,12 +187,28 @@ impl Args {
         if self.strategies.is_empty() { Contestant::value_variants().to_vec() } else { self.strategies.clone() }
     }
 
+    /// The same for one of the runs, counted from 0.
+    pub(crate) fn of_run(&self, run: usize) -> Self {
+        Self { seed: self.seed.wrapping_add(run as u64), ..self.clone() }
+    }
+
     /// The operations, planned or as the trace has them.
     pub(crate) fn plan(&self) -> Result<Plan, String> {
-        let Some(path) = &self.trace else { return Plan::of(&self.mix(), &self.amount()) };
-        let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(|error| told(&error))?;
-        trace::read(BufReader::new(file), self.instances).map_err(|error| told(&error))
+        let plan = match &self.trace {
+            None => Plan::of(&self.mix(), &self.amount())?,
+            Some(path) => {
+                let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+                let file = File::open(path).map_err(|error| told(&error))?;
+                trace::read(BufReader::new(file), self.instances).map_err(|error| told(&error))?
+            }
+        };
+        match self.redis_outage {
+            Some((_, to)) if to > plan.micros => {
+                let seconds = plan.micros as f64 / 1e6;
+                Err(format!("--redis-outage ends after the operations, which take {seconds:.1} s"))
+            }
+            _ => Ok(plan),
+        }
     }
 
     fn mix(&self) -> Mix {
@@ -203,8 +239,9 @@ impl Args {
             instances: self.instances,
             rows: plan.rows,
             shared: !self.no_shared_tier,
+            devices: contestant == Contestant::Stored,
             seed: self.seed,
-            body_bytes: if simulated { 0 } else { self.row_bytes },
+            body_bytes: if simulated { 0 } else { self.row_bytes() },
         };
         Some(Script {
             contestant,

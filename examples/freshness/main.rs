@@ -7,16 +7,18 @@
 //! cargo run --release --example freshness -- --help
 //! ```
 //!
-//! What is compared is in `contestant.rs`, what clients do in `workload.rs`, what is measured in `figures.rs`. Truth is the log of
+//! What is compared is in `contestant.rs`, what clients do in `workload.rs`, what is measured in `figures.rs` and `count.rs`. Truth is the log of
 //! versions (`log.rs`), which the checker of the tests judges; no cache is asked how fresh it was.
 
 mod args;
 mod bench;
 mod contestant;
+mod count;
 mod figures;
 mod html;
 mod lag;
 mod log;
+mod mark;
 mod memory;
 mod oracle;
 mod plot;
@@ -24,8 +26,8 @@ mod real;
 mod report;
 mod run;
 mod stage;
+mod summary;
 mod sweep;
-mod tokens;
 mod trace;
 mod workload;
 
@@ -34,16 +36,17 @@ mod tests;
 
 use args::Args;
 use clap::Parser;
-use highwater::testkit::TestkitError;
 use indicatif::ProgressBar;
 use report::{COMMAND, Report};
 use std::process::ExitCode;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let told = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let command = if told.is_empty() { COMMAND.to_owned() } else { format!("{COMMAND} -- {told}") };
-    let begun = args.check().and_then(|()| args.plan()).and_then(|plan| {
+    let begun = args.check().and_then(|()| args.check_servers()).and_then(|()| args.plan()).and_then(|plan| {
         let report = Report::new(&args, command).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Ok((plan, report, runtime.map_err(|error| error.to_string())?))
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
     let worked = runtime.block_on(async {
         tokio::select! {
             biased;
-            interrupted = tokio::signal::ctrl_c() => Err(interrupted.err().map_or_else(|| "interrupted".into(), Into::into)),
+            interrupted = interrupted() => Err(interrupted),
             worked = Box::pin(bench::work(&args, plan, &mut report, &bar)) => worked,
         }
     });
@@ -70,14 +73,20 @@ fn main() -> ExitCode {
     conclude(&report, worked)
 }
 
+/// Waits until somebody asks this program to end.
+async fn interrupted() -> stage::Error {
+    let Ok(mut asked) = signal(SignalKind::terminate()) else { return "signals cannot be waited for".into() };
+    tokio::select! {
+        pressed = ctrl_c() => pressed.err().map_or_else(|| "interrupted".into(), Into::into),
+        _ = asked.recv() => "asked to end".into(),
+    }
+}
+
 /// Keeps what was measured, also of a run that did not come to its end, and says what is wrong with it.
 fn conclude(report: &Report, worked: stage::Result) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     if let Err(error) = worked {
         eprintln!("error: {error}");
-        if error.downcast_ref::<TestkitError>().is_some_and(TestkitError::is_missing_binary) {
-            eprintln!("Without servers there is --simulate.");
-        }
         code = ExitCode::FAILURE;
     }
     if !report.cells.is_empty() {

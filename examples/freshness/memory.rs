@@ -2,7 +2,7 @@
 
 use crate::lag::Turn;
 use crate::stage::{Edge, Instance, Reads, Result, Row, Rows, Setup, Stage};
-use crate::tokens::{self, Tokens};
+use highwater::devices::Devices;
 use highwater::memory::{Call, Cluster, Delivery, Fate, Line, Network, Shared, Source, Step, View, Way};
 use highwater::source::Fault;
 use highwater::{Highwater, Tx};
@@ -21,7 +21,6 @@ pub(crate) struct Memory {
     cluster: Cluster,
     shared: Shared,
     commands: Arc<AtomicU64>,
-    tokens: Arc<tokens::Memory>,
 }
 
 impl Memory {
@@ -34,10 +33,14 @@ impl Memory {
                 return Fate::Pass(Duration::ZERO);
             }
             counted.fetch_add(1, Ordering::Relaxed);
-            Fate::Pass(if matches!(call, Call::Fetch | Call::Admit | Call::Retract) { WAY } else { Duration::ZERO })
+            Fate::Pass(if matches!(call, Call::Fetch | Call::Admit | Call::Retract | Call::Exchange) {
+                WAY
+            } else {
+                Duration::ZERO
+            })
         }));
         shared.set_delivery(Delivery::new(|_, _| vec![WAY]));
-        Self { cluster, shared, commands, tokens: Arc::default() }
+        Self { cluster, shared, commands }
     }
 }
 
@@ -78,7 +81,8 @@ impl Stage for Memory {
             let builder = Highwater::over(self.cluster.source_over(network()))
                 .world(setup.seed.rotate_left(8) ^ number as u64, 1_700_000_000_000)
                 .ledger(shared.clone());
-            let store = if setup.shared { builder.shared_tier(shared) } else { builder }.start().await?;
+            let store = if setup.shared { builder.shared_tier(shared.clone()) } else { builder }.start().await?;
+            let devices = setup.devices.then(|| Devices::builder(shared).store(&store).build()).transpose()?;
             let cache = store
                 .cache("rows", rows.clone())
                 .max_capacity(setup.capacity)
@@ -86,7 +90,7 @@ impl Stage for Memory {
                 .absent_time_to_live(setup.time_to_live)
                 .strategy(setup.strategy);
             let cache = if setup.shared { cache.shared() } else { cache }.build()?;
-            instances.push(Instance { store, cache });
+            instances.push(Instance { store, cache, devices });
         }
         sleep(SETTLING).await;
         Ok((instances, rows))
@@ -102,15 +106,10 @@ impl Stage for Memory {
 
     async fn redis_down(&self, down: bool) -> Result {
         self.shared.set_down(down);
-        self.tokens.down.store(down, Ordering::Relaxed);
         Ok(())
     }
 
     async fn redis_commands(&self) -> u64 {
         self.commands.load(Ordering::Relaxed)
-    }
-
-    fn tokens(&self) -> Tokens {
-        Tokens::Memory(Arc::clone(&self.tokens))
     }
 }

@@ -69,6 +69,7 @@ mod tests {
             instances: 2,
             rows: 3,
             shared,
+            devices: false,
             seed: 1,
             body_bytes: 0,
         }

@@ -1,6 +1,6 @@
-//! Plots as SVG. Every series has a colour that colour-blind readers tell apart (Okabe and Ito) and a mark of its own, so that
-//! print without colour does as well.
+//! Plots as SVG.
 
+use crate::mark::{BLUE, GREEN, GREY, Look, Mark, ORANGE, PURPLE, SKY, VERMILION, mark};
 use crate::stage::Result;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -8,16 +8,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const SKY: RGBColor = RGBColor(86, 180, 233);
-const ORANGE: RGBColor = RGBColor(230, 159, 0);
-const VERMILION: RGBColor = RGBColor(213, 94, 0);
-const GREEN: RGBColor = RGBColor(0, 158, 115);
-const PURPLE: RGBColor = RGBColor(204, 121, 167);
-const GREY: RGBColor = RGBColor(110, 110, 110);
 
 /// In the order in which stacked bars use them; neighbours differ in lightness too.
 pub(crate) const STACK: [RGBColor; 8] = [BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE, GREY, RGBColor(200, 200, 200)];
@@ -29,35 +21,6 @@ const LEGEND: u32 = 190;
 const MARKS_MAX: usize = 12;
 
 const FONT: (&str, u32) = ("sans-serif", 14);
-
-/// How a series is drawn: its colour, and which of the marks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
-    colour: RGBColor,
-    mark: u8,
-}
-
-/// A strategy looks the same in every plot.
-pub(crate) fn look(strategy: &str) -> Look {
-    let (colour, mark) = match strategy {
-        "highwater" => (BLUE, 0),
-        "monotonic" => (SKY, 1),
-        "tags" => (GREEN, 4),
-        "oracle" => (BLACK, 5),
-        "ttl-1s" => (ORANGE, 2),
-        "ttl-10s" => (ORANGE, 1),
-        "ttl-60s" => (ORANGE, 3),
-        "delete" => (VERMILION, 4),
-        "write-through" => (PURPLE, 3),
-        "replica" => (GREEN, 2),
-        "sticky" => (GREEN, 3),
-        "window" => (PURPLE, 4),
-        "routed" => (GREY, 1),
-        "stored" => (GREY, 2),
-        _ => (GREY, 0),
-    };
-    Look { colour, mark }
-}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
@@ -143,12 +106,8 @@ pub(crate) fn bars(x: &str, y: &str, parts: &[&str], named: &[(String, Vec<f64>)
             .axis_desc_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        // Names of many bars stand in two rows.
-        let centred = ("sans-serif", 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
         for (at, (name, values)) in named.iter().enumerate() {
-            let (x, y) = chart.backend_coord(&(at as f64, 0.0));
-            let row = if named.len() > 8 { at as i32 % 2 } else { 0 };
-            left.draw(&Text::new(name.clone(), (x, y + 6 + 16 * row), centred.clone()))?;
+            names(&left, &chart.backend_coord(&(at as f64, 0.0)), name, at, named.len())?;
             let mut bottom = 0.0;
             for (value, colour) in values.iter().zip(STACK) {
                 let corners = [(at as f64 - 0.35, bottom), (at as f64 + 0.35, bottom + value)];
@@ -192,19 +151,124 @@ pub(crate) fn scatter(x: &str, y: &str, points: &[(String, Look, (f64, f64))]) -
             .axis_desc_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
-        // Names that would lie on each other are moved, as little as will do.
-        let mut taken: Vec<(i32, i32)> = Vec::new();
-        for (name, look, (x, y)) in points {
-            let (px, py) = chart.backend_coord(&(x.sqrt(), upwards(*y)));
-            mark(root, (px, py), *look)?;
-            let is_free = |at: &i32| !taken.iter().any(|(tx, ty)| (tx - px).abs() < 150 && (ty - at).abs() < 15);
-            let nearest = (0..20).flat_map(|step| [py - 7 - 5 * step, py - 7 + 5 * step]).find(is_free);
-            let at = (px, nearest.unwrap_or(py - 7));
-            taken.push(at);
-            root.draw(&Text::new(name.clone(), (px + 10, at.1), FONT.into_font().color(&look.colour)))?;
+        let places: Vec<_> = points.iter().map(|(.., (x, y))| chart.backend_coord(&(x.sqrt(), upwards(*y)))).collect();
+        points.iter().zip(&places).try_for_each(|((_, look, _), place)| mark(root, *place, *look))?;
+        // Names that would lie on each other or on a mark are moved, as little as will do.
+        let mut taken: Vec<Label> = Vec::new();
+        for ((name, look, _), &(x, y)) in points.iter().zip(&places) {
+            let label = |y| Label { x: x + 10, y, width: 7 * name.chars().count() as i32 };
+            let is_free = |label: &Label| {
+                !taken.iter().any(|other| label.meets(other)) && !places.iter().any(|place| label.covers(*place))
+            };
+            let tried = (0..40).flat_map(|step| [y - 7 - 5 * step, y - 7 + 5 * step]).map(label);
+            // Below the axis are its numbers.
+            let chosen = tried
+                .into_iter()
+                .filter(|label| label.y < SIZE.1 as i32 - 75)
+                .find(is_free)
+                .unwrap_or_else(|| label(y - 7));
+            root.draw(&Text::new(name.clone(), (chosen.x, chosen.y), FONT.into_font().color(&look.colour)))?;
+            taken.push(chosen);
         }
         Ok(())
     })
+}
+
+/// Where a name stands: its upper left corner, and about how wide it is.
+struct Label {
+    x: i32,
+    y: i32,
+    width: i32,
+}
+
+impl Label {
+    const HEIGHT: i32 = 15;
+
+    fn meets(&self, other: &Self) -> bool {
+        self.x < other.x + other.width && other.x < self.x + self.width && (self.y - other.y).abs() < Self::HEIGHT
+    }
+
+    fn covers(&self, (x, y): (i32, i32)) -> bool {
+        (self.x - 6..self.x + self.width + 6).contains(&x) && (self.y - 5..self.y + Self::HEIGHT + 5).contains(&y)
+    }
+}
+
+/// For each name and kind a line upwards in decades, from its first value to its last, with a mark at the first and ticks at the
+/// others, which `ticks` names.
+pub(crate) fn spans(
+    y: &str,
+    kinds: &[&str],
+    ticks: &[&str],
+    named: &[(String, Vec<Option<[f64; 3]>>)],
+) -> Result<String> {
+    draw(|root| {
+        let up = |value: f64| value.max(LEAST).log10();
+        let values = || named.iter().flat_map(|(_, spans)| spans.iter().flatten().flatten());
+        let low = values().copied().map(up).fold(0.0, f64::min).floor();
+        let high = values().copied().map(up).fold(low + 1.0, f64::max) + 0.1;
+        let (left, right) = root.split_horizontally(SIZE.0 - LEGEND);
+        let mut chart = chart(&left, -0.5..named.len() as f64 - 0.5, low..high)?;
+        let decade = |value: &f64| match value.fract().abs() < 1e-6 {
+            true => plain(10_f64.powf(*value)),
+            false => String::new(),
+        };
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
+            .y_label_formatter(&decade)
+            .y_desc(y)
+            .label_style(FONT)
+            .axis_desc_style(FONT)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        let marks = [Mark::Circle, Mark::Triangle, Mark::Diamond, Mark::Square];
+        let looks = marks.into_iter().zip(STACK).map(|(mark, colour)| Look { colour, mark, filled: true });
+        let looks: Vec<Look> = looks.take(kinds.len()).collect();
+        for (at, (name, spans)) in named.iter().enumerate() {
+            names(&left, &chart.backend_coord(&(at as f64, low)), name, at, named.len())?;
+            for (kind, (span, look)) in spans.iter().zip(&looks).enumerate() {
+                let Some(span) = span else { continue };
+                let x = at as f64 + 0.2 * (kind as f64 - (kinds.len() as f64 - 1.0) / 2.0);
+                let [first, middle, last] = span.map(|value| chart.backend_coord(&(x, up(value))));
+                span_at(&left, first, &[middle, last], *look)?;
+            }
+        }
+        for (row, (kind, look)) in kinds.iter().zip(&looks).enumerate() {
+            let y = 24 + 22 * row as i32;
+            mark(&right, (21, y), *look)?;
+            right.draw(&Text::new((*kind).to_owned(), (40, y - 7), FONT))?;
+        }
+        let foot = 24 + 22 * kinds.len() as i32 + 60;
+        let black = Look { colour: BLACK, mark: Mark::Circle, filled: true };
+        let places: Vec<_> = (0..ticks.len() as i32).map(|step| (21, foot - 22 * step)).collect();
+        if let Some((first, rest)) = places.split_first() {
+            span_at(&right, *first, rest, black)?;
+        }
+        for (tick, (_, y)) in ticks.iter().zip(places) {
+            right.draw(&Text::new((*tick).to_owned(), (40, y - 7), FONT))?;
+        }
+        Ok(())
+    })
+}
+
+/// A line from a mark through ticks.
+fn span_at(area: &Area<'_>, first: (i32, i32), ticks: &[(i32, i32)], look: Look) -> Result {
+    let style = look.colour.stroke_width(2);
+    let end = ticks.last().copied().unwrap_or(first);
+    area.draw(&PathElement::new(vec![first, end], look.colour.stroke_width(1)))?;
+    for (x, y) in ticks {
+        area.draw(&PathElement::new(vec![(x - 4, *y), (x + 4, *y)], style))?;
+    }
+    mark(area, first, look)
+}
+
+/// The name of what stands there on the axis; those of many in two rows.
+fn names(area: &Area<'_>, (x, y): &(i32, i32), name: &str, at: usize, count: usize) -> Result {
+    let centred = ("sans-serif", 13).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
+    let row = if count > 8 { at as i32 % 2 } else { 0 };
+    area.draw(&Text::new(name.to_owned(), (*x, y + 6 + 16 * row), centred))?;
+    Ok(())
 }
 
 /// What logarithms begin at.
@@ -239,20 +303,6 @@ fn range(values: impl Iterator<Item = f64>, top: Option<f64>) -> Range<f64> {
     if high - low < 1e-9 { low..low + 1.0 } else { low..high }
 }
 
-/// One of six marks at a place.
-fn mark(area: &Area<'_>, (x, y): (i32, i32), Look { colour, mark }: Look) -> Result {
-    let (full, thin) = (colour.filled(), colour.stroke_width(2));
-    match mark {
-        0 => area.draw(&Circle::new((x, y), 4, full))?,
-        1 => area.draw(&TriangleMarker::new((x, y), 6, full))?,
-        2 => area.draw(&Cross::new((x, y), 4, thin))?,
-        3 => area.draw(&Rectangle::new([(x - 4, y - 4), (x + 4, y + 4)], full))?,
-        4 => area.draw(&Polygon::new([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], full))?,
-        _ => area.draw(&Circle::new((x, y), 4, thin))?,
-    }
-    Ok(())
-}
-
 fn legend(area: &Area<'_>, series: &[Series]) -> Result {
     for (row, series) in series.iter().enumerate() {
         let y = 24 + 22 * row as i32;
@@ -284,6 +334,7 @@ pub(crate) fn plain(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mark::look;
 
     #[test]
     fn plots_of_nothing_and_of_one_point_are_drawn() {
@@ -294,6 +345,8 @@ mod tests {
         }
         assert!(bars("x", "y", &[], &[]).unwrap().contains("<svg role"));
         assert!(scatter("x", "y", &[]).unwrap().contains("<svg role"));
+        let span = vec![("a".to_owned(), vec![None, Some([0.0, 1.0, 1e6])])];
+        assert!(spans("y", &["one", "two"], &["first", "middle", "last"], &span).unwrap().contains("<svg role"));
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use crate::lag::Turn;
 use crate::stage::{Edge, Instance, Reads, Result, Row, Rows, Setup, Stage};
-use crate::tokens::{self, Tokens};
+use highwater::devices::{Devices, RedisDevices};
 use highwater::testkit::{Cluster, RedisServer};
-use highwater::{BusState, Highwater, Postgres, QueryError, Routed, Tx};
-use std::sync::Arc;
+use highwater::{BusState, Highwater, Postgres, QueryError, RedisLink, Routed, Tx};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -13,9 +12,10 @@ use tokio::time::{Instant, sleep};
 pub(crate) struct Real {
     cluster: Cluster,
     redis: RedisServer,
-    tokens: Arc<tokens::Redis>,
     /// Every run has a table and a cache of its own, so that none finds what another left.
     runs: AtomicU64,
+    /// Commands of servers that were killed since.
+    commands_before: AtomicU64,
 }
 
 /// Until the bus of an instance is live.
@@ -24,8 +24,13 @@ const SETTLING: Duration = Duration::from_secs(10);
 impl Real {
     pub(crate) async fn start(replicas: usize) -> Result<Self> {
         let (cluster, redis) = tokio::try_join!(Cluster::start(replicas), RedisServer::start())?;
-        let tokens = Arc::new(tokens::Redis::at(&redis.url())?);
-        Ok(Self { cluster, redis, tokens, runs: AtomicU64::new(0) })
+        Ok(Self { cluster, redis, runs: AtomicU64::new(0), commands_before: AtomicU64::new(0) })
+    }
+
+    /// Users' positions in the same Redis, over a connection of their own.
+    async fn devices(&self, store: &Highwater) -> Result<Devices> {
+        let kept = RedisDevices::open(RedisLink::connect(self.redis.url().into()).await?).await?;
+        Ok(Devices::builder(kept).store(store).build()?)
     }
 
     /// What the servers call themselves.
@@ -88,7 +93,8 @@ impl Stage for Real {
                 .absent_time_to_live(setup.time_to_live)
                 .strategy(setup.strategy);
             let cache = if setup.shared { cache.shared() } else { cache }.build()?;
-            instances.push(Instance { store, cache });
+            let devices = if setup.devices { Some(self.devices(&store).await?) } else { None };
+            instances.push(Instance { store, cache, devices });
         }
         let begun = Instant::now();
         while instances.iter().any(|instance| instance.store.stats().bus != BusState::Live) {
@@ -112,6 +118,7 @@ impl Stage for Real {
 
     async fn redis_down(&self, down: bool) -> Result {
         if down {
+            self.commands_before.store(self.redis_commands().await, Ordering::Relaxed);
             self.redis.kill().await?
         } else {
             self.redis.start_again().await?
@@ -120,12 +127,9 @@ impl Stage for Real {
     }
 
     async fn redis_commands(&self) -> u64 {
-        let Ok(mut redis) = self.redis.connect().await else { return 0 };
+        let before = self.commands_before.load(Ordering::Relaxed);
+        let Ok(mut redis) = self.redis.connect().await else { return before };
         let info: String = redis::cmd("INFO").arg("stats").query_async(&mut redis).await.unwrap_or_default();
-        field(&info, "total_commands_processed").and_then(|count| count.parse().ok()).unwrap_or(0)
-    }
-
-    fn tokens(&self) -> Tokens {
-        Tokens::Redis(Arc::clone(&self.tokens))
+        before + field(&info, "total_commands_processed").and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 }

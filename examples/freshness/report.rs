@@ -2,10 +2,11 @@
 
 use crate::args::Args;
 use crate::contestant::Contestant;
-use crate::figures::Cell;
+use crate::figures::{Cell, Figures};
 use crate::html;
 use crate::lag::Lag;
 use crate::stage::Result;
+use crate::summary::Summary;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     /// The servers, or that there were none.
     pub(crate) versions: String,
     pub(crate) seed: u64,
+    pub(crate) runs: usize,
+    pub(crate) simulated: bool,
     pub(crate) workload: String,
     pub(crate) lag: String,
     pub(crate) complete: bool,
@@ -36,6 +39,15 @@ pub(crate) struct Report {
     pub(crate) out: PathBuf,
 }
 
+/// What is kept for programs.
+#[derive(Serialize)]
+struct Saved<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    summaries: &'a [Summary],
+}
+
 /// Above this, in the middle, operations wait for the machine and not for servers.
 const LATE_MS: f64 = 50.0;
 
@@ -43,7 +55,10 @@ const LATE_MS: f64 = 50.0;
 pub(crate) const COMMAND: &str = "cargo run --release --example freshness";
 
 const HEAD: &str = "strategy         hit fresh | stale reads    p99     max | own writes  went back | replica primary | Redis\n\
-                    \u{20}                           |           %     ms      ms |   missed /M         /M |       %       % |    /s";
+                    \u{20}                %     % |           %     ms      ms |  missed /M         /M |       %       % |    /s";
+
+const RANGE_HEAD: &str = "strategy          hits %               fresh hits %         stale reads %        primary reads %      own \
+                          writes missed /M";
 
 impl Report {
     /// An empty report of what `command` asks for. Makes the folder, so that it is known to work before anything starts.
@@ -54,6 +69,8 @@ impl Report {
             highwater: env!("CARGO_PKG_VERSION"),
             versions: "simulated in memory, in virtual time".to_owned(),
             seed: args.seed,
+            runs: args.runs,
+            simulated: args.simulate,
             workload: args.workload_name(),
             lag: args.lag.to_string(),
             complete: false,
@@ -65,18 +82,51 @@ impl Report {
         })
     }
 
-    /// Tells a run, and keeps it.
-    pub(crate) fn add(&mut self, mut cell: Cell, bar: &ProgressBar) -> Result {
-        if cell.figures.sweep.is_empty() {
-            cell.figures.workload.clone_from(&self.workload);
-            cell.figures.lag.clone_from(&self.lag);
-            if self.cells.is_empty() {
-                say(bar, HEAD);
-            }
+    /// Tells that one of the runs begins, counted from 0.
+    pub(crate) fn begin(&self, what: &str, run: usize, bar: &ProgressBar) {
+        let which = if self.runs > 1 { format!(", run {} of {}", run + 1, self.runs) } else { String::new() };
+        say(bar, &format!("{what}{which}\n{HEAD}"));
+    }
+
+    /// Keeps a run, and tells it where there is a bar.
+    pub(crate) fn add(&mut self, cell: Cell, bar: Option<&ProgressBar>) -> Result {
+        if let Some(bar) = bar {
             say(bar, &line(&cell));
         }
         self.cells.push(cell);
         self.save_data()
+    }
+
+    /// What the comparison came to, before anything is varied: the whole table again where there were several runs, and what
+    /// most want to know.
+    pub(crate) fn tell_summary(&self, bar: &ProgressBar) -> Result {
+        let all = self.summaries("")?;
+        if self.runs > 1 {
+            say(bar, &format!("Medians of {} runs, and from where to where they go\n{RANGE_HEAD}", self.runs));
+            all.iter().for_each(|it| say(bar, &range_line(it)));
+        }
+        let of = |name: Contestant| all.iter().map(|it| &it.median).find(|it| it.strategy == name.name());
+        if let Some(ours) = of(Contestant::Highwater) {
+            let best = of(Contestant::Oracle)
+                .map_or_else(String::new, |it| format!(" of at best {:.1} %", it.hit_rate * 100.0));
+            say(
+                bar,
+                &format!(
+                    "\nhighwater: {:.1} % hits{best}, {:.1} % fresh; {:.0} own writes missed in a million reads; {:.1} % of the reads \
+                     at the primary",
+                    ours.hit_rate * 100.0,
+                    ours.fresh_hit_rate * 100.0,
+                    ours.own_write_per_million,
+                    ours.primary * 100.0
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// All runs of each strategy as one.
+    pub(crate) fn summaries(&self, sweep: &str) -> Result<Vec<Summary>> {
+        Summary::of_each(self.of_sweep(sweep))
     }
 
     pub(crate) fn not_available(&self, contestant: Contestant, bar: &ProgressBar) {
@@ -85,10 +135,13 @@ impl Report {
 
     /// Writes what there is, for programs.
     fn save_data(&self) -> Result {
-        fs::write(self.file("report.json"), serde_json::to_vec_pretty(self)?)?;
+        let summaries = if self.runs > 1 { self.summaries("")? } else { Vec::new() };
+        let saved = Saved { report: self, summaries: &summaries };
+        fs::write(self.file("report.json"), serde_json::to_vec_pretty(&saved)?)?;
         let mut csv = csv::Writer::from_path(self.file("figures.csv"))?;
-        for cell in &self.cells {
-            csv.serialize(&cell.figures)?;
+        let ranges = summaries.iter().flat_map(|it| [&it.median, &it.least, &it.greatest]);
+        for figures in ranges.chain(self.cells.iter().map(|cell| &cell.figures)) {
+            csv.serialize(figures)?;
         }
         Ok(csv.flush()?)
     }
@@ -111,14 +164,24 @@ impl Report {
 
     /// How to get one sweep again.
     pub(crate) fn command_of(&self, sweep: &str) -> String {
-        let command = format!("{COMMAND} -- --simulate --strategies highwater --sweep {sweep} {}", self.rest);
+        let how = match (self.takes_place(sweep), self.runs) {
+            (false, _) => "--simulate ".to_owned(),
+            (true, 1) => String::new(),
+            (true, runs) => format!("--runs {runs} "),
+        };
+        let command = format!("{COMMAND} -- {how}--strategies highwater --sweep {sweep} {}", self.rest);
         command.trim_end().to_owned()
+    }
+
+    /// Whether what was varied was varied on servers.
+    pub(crate) fn takes_place(&self, sweep: &str) -> bool {
+        sweep == "outage" && !self.simulated
     }
 
     /// What makes the figures worth less than they look.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for it in self.of_sweep("").map(|cell| &cell.figures) {
+        for it in self.summaries("").into_iter().flatten().map(|it| it.greatest) {
             if it.late_p50_ms > LATE_MS {
                 notes.push(format!(
                     "{}: half of the operations began more than {:.0} ms late. This machine cannot keep up: times mean little, \
@@ -177,7 +240,7 @@ fn rest(command: &str) -> String {
     while let Some(word) = words.next() {
         match word {
             "--simulate" | "" => {}
-            "--sweep" | "--strategies" | "--out" | "--redis-outage" => drop(words.next()),
+            "--sweep" | "--strategies" | "--out" | "--redis-outage" | "--runs" => drop(words.next()),
             _ if word.starts_with("--sweep=") || word.starts_with("--strategies=") => {}
             _ => rest.push(word),
         }
@@ -189,7 +252,7 @@ fn rest(command: &str) -> String {
 fn line(cell: &Cell) -> String {
     let it = &cell.figures;
     format!(
-        "{:<14} {:>4.1}% {:>4.1}% | {:>10.2} {:>6.0} {:>7.0} | {:>10.0} {:>10.0} | {:>7.1} {:>7.1} | {:>5.0}",
+        "{:<14} {:>5.1} {:>5.1} | {:>10.2} {:>6.0} {:>7.0} | {:>10.0} {:>10.0} | {:>7.1} {:>7.1} | {:>5.0}",
         it.strategy,
         it.hit_rate * 100.0,
         it.fresh_hit_rate * 100.0,
@@ -202,6 +265,23 @@ fn line(cell: &Cell) -> String {
         it.primary * 100.0,
         it.redis_commands_per_s,
     )
+}
+
+/// One row of the table of all runs.
+fn range_line(of: &Summary) -> String {
+    let range = |figure: fn(&Figures) -> f64| {
+        let [low, median, high] = [&of.least, &of.median, &of.greatest].map(figure);
+        format!("{median:>6.1} {:<14}", if low < high { format!("{low:.1}–{high:.1}") } else { String::new() })
+    };
+    let percents: [fn(&Figures) -> f64; 4] =
+        [|it| it.hit_rate * 100.0, |it| it.fresh_hit_rate * 100.0, |it| it.stale * 100.0, |it| it.primary * 100.0];
+    let shown = format!(
+        "{:<14} {} {}",
+        of.median.strategy,
+        percents.map(range).join(" "),
+        range(|it| it.own_write_per_million)
+    );
+    shown.trim_end().to_owned()
 }
 
 fn say(bar: &ProgressBar, text: &str) {

@@ -4,8 +4,8 @@ use crate::contestant::Contestant;
 use crate::lag::Turn;
 use crate::log::{Log, seen};
 use crate::stage::{Edge, Error, Instance, Result, Row, Rows, Setup, Stage, session};
-use crate::tokens::Tokens;
 use crate::workload::{Act, Op, Plan};
+use highwater::devices::Visit;
 use highwater::testkit::history::{OpId, Outcome};
 use highwater::{CacheStats, Freshness, ReadOptions, Session, StoreCounts, WriteError};
 use indicatif::ProgressBar;
@@ -57,7 +57,6 @@ struct Scene<S: Edge> {
     rows: Rows,
     contestant: Contestant,
     body: String,
-    tokens: Tokens,
     log: Mutex<Log>,
     begun: Instant,
     options: ReadOptions,
@@ -76,7 +75,6 @@ pub(crate) async fn run<T: Stage>(stage: &T, plan: &Plan, script: &Script, done:
         rows,
         contestant: script.contestant,
         body: "x".repeat(script.setup.body_bytes),
-        tokens: stage.tokens(),
         log: Mutex::new(Log::with_rows(script.setup.rows)),
         begun: Instant::now(),
         options: script.bound.map_or_else(ReadOptions::default, |bound| ReadOptions::fresh(Freshness::Within(bound))),
@@ -104,6 +102,9 @@ pub(crate) async fn run<T: Stage>(stage: &T, plan: &Plan, script: &Script, done:
     directed?;
     let after = scene.counts(stage).await;
     for instance in &scene.instances {
+        if let Some(devices) = &instance.devices {
+            devices.close().await;
+        }
         instance.store.close().await;
     }
     let log = std::mem::take(&mut *scene.log());
@@ -173,32 +174,23 @@ impl<S: Edge> Client<S> {
             // What is due while the last one is under way is late by that, and its latency says so.
             sleep_until(self.scene.begun + Duration::from_micros(op.at)).await;
             let Some(instance) = self.scene.instances.get(op.instance) else { continue };
-            let session = if op.token { self.fetched(instance, &own).await } else { Session::new() };
+            let session = match op.token {
+                true if instance.devices.is_none() => own.clone(),
+                _ => Session::new(),
+            };
+            let user = format!("{} {}", self.scene.rows.table, self.number);
+            let devices = instance.devices.as_ref().filter(|_| op.token);
+            let visit = devices.map(|devices| devices.visit(&session, user));
             if op.act != Act::Write {
                 self.read(instance, &session, &op).await;
             }
             if op.act != Act::Read {
-                self.write(instance, &session, &op).await;
+                self.write(instance, &session, &op, visit).await;
             }
             if self.scene.tidy {
                 let _ = instance.cache.local_entries();
             }
             self.scene.done.inc(1);
-        }
-    }
-
-    /// The session of this request: the client's own, or one made from what Redis keeps of it.
-    async fn fetched(&self, instance: &Instance<S>, own: &Session) -> Session {
-        if self.scene.contestant != Contestant::Stored {
-            return own.clone();
-        }
-        match self.scene.tokens.get(self.number).await {
-            Ok(token) => token.map_or_else(Session::new, Session::from_token),
-            Err(()) => {
-                let session = Session::new();
-                instance.store.be_careful(&session);
-                session
-            }
         }
     }
 
@@ -212,9 +204,13 @@ impl<S: Edge> Client<S> {
         self.scene.finish(id, outcome);
     }
 
-    async fn write(&self, instance: &Instance<S>, session: &Session, op: &Op) {
+    async fn write(&self, instance: &Instance<S>, session: &Session, op: &Op, visit: Option<Visit>) {
         let id = self.scene.begin(op, true);
         let outcome = self.try_write(instance, session, op.key, id).await.unwrap_or(Outcome::RolledBack);
+        if let Some(visit) = visit {
+            // Before the user is told. Where Redis does not take it, the write is made all the same.
+            visit.remember().await;
+        }
         self.scene.finish(id, outcome);
     }
 
@@ -230,10 +226,6 @@ impl<S: Edge> Client<S> {
         };
         let row = Row { version, write, body: scene.body.clone() };
         instance.cache.write_through(&key, Some(row), &receipt).await?;
-        if scene.contestant == Contestant::Stored {
-            // Where that fails the write is made all the same, and nobody will know how far the user is.
-            let _ = scene.tokens.set(self.number, &session.token()).await;
-        }
         Ok(Outcome::committed(version))
     }
 }

@@ -1,7 +1,7 @@
 //! Where a run takes place: servers, real or in memory, and instances of the library over them.
 
 use crate::lag::Turn;
-use crate::tokens::Tokens;
+use highwater::devices::Devices;
 use highwater::source::Source;
 use highwater::{Cache, Highwater, Repository, Session, Strategy, Tx};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub(crate) trait Edge: Source<Conn: Reads> + Sized {
 pub(crate) struct Instance<S: Edge> {
     pub(crate) store: Highwater<S>,
     pub(crate) cache: Cache<Rows, S>,
+    /// Where users' positions are kept in Redis and not by the client.
+    pub(crate) devices: Option<Devices>,
 }
 
 /// What one run asks of the stage.
@@ -67,6 +69,8 @@ pub(crate) struct Setup {
     pub(crate) instances: usize,
     pub(crate) rows: u64,
     pub(crate) shared: bool,
+    /// Users' positions are kept in Redis.
+    pub(crate) devices: bool,
     pub(crate) seed: u64,
     pub(crate) body_bytes: usize,
 }
@@ -84,11 +88,8 @@ pub(crate) trait Stage: Sync {
     /// Takes Redis away, or gives it back as it was.
     fn redis_down(&self, down: bool) -> impl Future<Output = Result>;
 
-    /// How many commands the Redis server was sent so far; 0 while it is away.
+    /// How many commands the Redis server was sent so far, also before it was away.
     fn redis_commands(&self) -> impl Future<Output = u64>;
-
-    /// Where positions are kept that are not kept by the client.
-    fn tokens(&self) -> Tokens;
 }
 
 /// The session of a client, as a request has it.

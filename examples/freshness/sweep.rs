@@ -1,4 +1,4 @@
-//! What can be varied, in simulation.
+//! What can be varied.
 
 use crate::args::Args;
 use crate::contestant::Contestant;
@@ -36,6 +36,9 @@ pub(crate) struct Point {
 /// From when to when Redis is away, in microseconds.
 pub(crate) const OUTAGE: (u64, u64) = (12_000_000, 18_000_000);
 
+/// How long that is looked at.
+pub(crate) const OUTAGE_SECONDS: u64 = 26;
+
 impl Sweep {
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -61,8 +64,12 @@ impl Sweep {
             }
             Self::Writes => [0.001, 0.01, 0.05, 0.2, 0.5].map(|x| with(x, &|args| args.writes = Some(x))).to_vec(),
             Self::Outage => {
+                let (simulate, replicas) =
+                    (args.simulate, if args.simulate { args.replicas } else { Some(args.replicas()) });
                 let change = |args: &mut Args| {
-                    (args.lag, args.redis_outage, args.seconds) = (Lag::Spikes, Some(OUTAGE), Some(24));
+                    (args.lag, args.redis_outage, args.seconds) = (Lag::Spikes, Some(OUTAGE), Some(OUTAGE_SECONDS));
+                    // The servers that are there.
+                    (args.simulate, args.replicas) = (simulate, replicas);
                 };
                 vec![with(0.0, &change)]
             }
@@ -86,7 +93,7 @@ impl Sweep {
             Self::Tokens | Self::Lag | Self::Capacity | Self::Writes => {
                 &[Highwater, Tags, Monotonic, Ttl10, Delete, Oracle]
             }
-            Self::Outage => &[Highwater, Delete, Ttl10, Replica, Stored],
+            Self::Outage => &[Highwater, Tags, Delete, Ttl10, Replica, Stored],
             Self::Workloads => &[Tags, Highwater, Oracle],
         }
     }

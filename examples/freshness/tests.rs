@@ -28,6 +28,22 @@ fn a_seed_gives_the_same_report_again() {
     assert_ne!(json(&format!("{arguments} 7")), json(&format!("{arguments} 8")));
 }
 
+/// Each run has operations of its own; the tables have the middle and the ends.
+#[test]
+fn several_runs_have_a_range() {
+    let report = run("--seconds 6 --rate 500 --capacity 100 --strategies highwater,ttl-1s,oracle --runs 3");
+    let ours = &report.summaries("").unwrap()[0];
+    let mut hits: Vec<f64> = report.cells.iter().step_by(3).map(|cell| cell.figures.hit_rate).collect();
+    hits.sort_by(f64::total_cmp);
+    assert_eq!([ours.least.hit_rate, ours.median.hit_rate, ours.greatest.hit_rate], hits[..]);
+    assert!(hits[0] < hits[2], "{hits:?}");
+    assert_eq!((report.cells.len(), ours.runs), (9, 3));
+    assert_eq!(
+        run("--seconds 6 --rate 500 --capacity 100 --strategies highwater --seed 2").cells[0].figures.hit_rate,
+        { report.cells[3].figures.hit_rate }
+    );
+}
+
 #[test]
 fn everybody_breaks_what_they_are_known_to_break_and_no_more() {
     let report = run("--seconds 12 --own-reads 0.5 --lag spikes");
@@ -66,13 +82,16 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         ("--rate 0", "--rate"),
         ("--rate NaN", "--rate"),
         ("--lag soon", "give none, spikes, pause"),
-        ("--redis-outage 3-90", "ends after the run"),
+        ("--redis-outage 3-90", "ends after the operations"),
         ("--redis-outage 5-3", "must end after it has begun"),
         ("--strategies key-tokens", "none of these --strategies is available"),
         ("--trace /nowhere.csv", "/nowhere.csv: No such file"),
         ("--trace /nowhere.csv --workload feed", "cannot be used with"),
         ("--trace /nowhere.csv --sweep lag", "cannot be had with --trace"),
         ("--bound 0s", "--bound"),
+        ("--runs 0", "--runs is 0"),
+        ("--seconds 0", "--seconds is 0"),
+        ("--row-bytes 1000000", "--row-bytes is 1000000"),
     ];
     for (arguments, expected) in cases {
         let error = check(arguments);

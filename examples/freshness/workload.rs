@@ -113,6 +113,22 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// What a row weighs: YCSB's, and the mean value of each cluster. Its times to live, a quarter of an hour to two weeks, are longer
+    /// than any run.
+    pub(crate) fn row_bytes(self) -> usize {
+        match self {
+            Self::Twitter52 => 273,
+            Self::Twitter14 => 414,
+            Self::Twitter29 => 799,
+            Self::Twitter34 => 322,
+            Self::Twitter17 => 212,
+            Self::Twitter50 => 67_485,
+            _ => 1_000,
+        }
+    }
+}
+
 /// How much of a mix.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Amount {

@@ -1,7 +1,7 @@
 //! The read path of every strategy but ours. What each of them breaks is told at [`Strategy`].
 
 use super::load::One;
-use super::read::{Answer, ROUNDS_MAX, overloaded};
+use super::read::{Answer, GATHERING, ROUNDS_MAX, gathering, overloaded};
 use super::{Demand, Miss, Name, ReadError, Shelf};
 use crate::digest::Digest;
 use crate::entry::{Entry, Floor, Origin, Slots};
@@ -19,6 +19,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::time::timeout_at;
 
 /// What a cache of an older strategy has of its own.
 pub(crate) struct Older<K, V> {
@@ -115,6 +116,11 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             return Ok(self.tell(older, session, options, entry, rung));
         }
         let deadline = self.deadline(options);
+        if older.strategy == Strategy::PositionUncached
+            && let Some(gathered) = gathering(session, options)
+        {
+            timeout_at(deadline, gathered).await.map_err(|_| Error::timed_out(GATHERING))?;
+        }
         let _permit = self.store.load_permit().ok_or_else(overloaded)?;
         for _ in 0..ROUNDS_MAX {
             let demand = match older.strategy {

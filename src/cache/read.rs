@@ -239,11 +239,11 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
 }
 
 /// The wait for what may raise the session, if the read asks for the session and there is something.
-fn gathering<'a>(session: &'a Session, options: &ReadOptions) -> Option<impl Future<Output = ()> + use<'a>> {
+pub(super) fn gathering<'a>(session: &'a Session, options: &ReadOptions) -> Option<impl Future<Output = ()> + use<'a>> {
     (session.is_gathering() && options.freshness != Freshness::Any).then(|| session.gathered())
 }
 
-const GATHERING: &str = "waiting for what the user's other devices hold";
+pub(super) const GATHERING: &str = "waiting for what the user's other devices hold";
 
 pub(super) fn overloaded() -> Error {
     Error::overloaded("too many keys are loading (settings.loads_max)")

@@ -1,9 +1,9 @@
 //! The round trip runs beside the request, and only who needs the answer waits for it.
 
-use crate::support::{Instance, LIFE, USER, cluster};
+use crate::support::{Instance, LIFE, USER, Users, cluster};
 use highwater::devices::Remembered;
 use highwater::memory::{Call, Fate, Line, Shared, Way};
-use highwater::{Freshness, ReadOptions, Rung, Session};
+use highwater::{Freshness, ReadOptions, Rung, Session, Strategy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +34,17 @@ async fn a_read_waits_for_what_is_left_of_the_round_trip() {
     instance.read(&session).await.unwrap();
     assert_eq!(visit.remember().await, Remembered::Unchanged);
     assert!(begun.elapsed() < 45 * MS, "once: {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_without_a_cache_waits_too() {
+    let (instance, _) = far_away().await;
+    let uncached = instance.store.cache("uncached", Users).strategy(Strategy::PositionUncached).build().unwrap();
+    let begun = Instant::now();
+    let session = Session::new();
+    instance.devices.visit(&session, USER);
+    uncached.get(&session, &1).await.unwrap();
+    assert!((40..50).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

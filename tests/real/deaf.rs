@@ -41,9 +41,13 @@ impl Scene {
 
     /// Waits for the bus to be live after Redis came back, and shows that it carries messages.
     async fn recovered(&self, what: &str) -> Result {
+        let begun = Instant::now();
         let took = self.both(BusState::Live).await?;
-        println!("{what}: the bus is live again {took:?} after Redis is back");
-        assert!(took <= BACK_TIME_MAX, "{what}: {took:?}");
+        let heard = |it: &Instance| it.store.stats().watermark.is_some_and(|it| it.position.is_some());
+        until("an epoch to begin", BACK_TIME_MAX, async || heard(&self.one) && heard(&self.two)).await?;
+        let begun = begun.elapsed();
+        println!("{what}: the bus is live again {took:?} after Redis is back, and an epoch has begun after {begun:?}");
+        assert!(begun <= BACK_TIME_MAX, "{what}: {begun:?}");
         let (writer, anybody) = (Session::new(), Session::new());
         self.two.get(&anybody, 1).await?;
         let told = self.one.write(&writer, 1, what).await?.told;
