@@ -3,10 +3,11 @@
 use crate::entry::Stamp;
 use crate::history::{History, Standing};
 use crate::lineage::{Lineage, Vouched};
+use crate::named::Brief;
 use crate::rules::{Rule, holds};
 use crate::sights::{Seen, Sights};
 use crate::source::NodeId;
-use crate::token::worst;
+use crate::token::{Scope, worst};
 use crate::{Lsn, Position, Token};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
@@ -180,9 +181,14 @@ impl Session {
 
     /// `lineage` is the log that holds the retraction of what was written, where one does.
     pub(crate) fn raise(&self, history: &History, position: Position, lineage: Option<Lineage>) {
+        self.raise_for(history, position, lineage, &[]);
+    }
+
+    /// The same for a write that changed these keys and nothing else. None is everything.
+    pub(crate) fn raise_for(&self, history: &History, position: Position, lineage: Option<Lineage>, keys: &[Brief]) {
         *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.update(|state| {
-            state.token.raise(history, position, lineage);
+            state.token.raise_for(history, position, lineage, keys);
             state.token.fold(history);
         });
         self.count_deed();
@@ -277,10 +283,11 @@ impl Session {
         }
     }
 
-    /// What the session demands in `history`, of an instance that hears the log of `lineage`.
-    pub(crate) fn floor(&self, history: &History, lineage: Option<Lineage>) -> SessionFloor {
+    /// What the session demands in `history`, of an instance that hears the log of `lineage`. What it saw is demanded of
+    /// every key.
+    pub(crate) fn floor(&self, history: &History, lineage: Option<Lineage>, scope: Scope<'_>) -> SessionFloor {
         let state = self.0.state.load();
-        let demand = state.token.demand(history, lineage);
+        let demand = state.token.demand_of(history, lineage, scope);
         let mut floor = SessionFloor {
             tag: demand.floor,
             vouched: demand.vouched,

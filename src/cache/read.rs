@@ -7,6 +7,7 @@ use crate::entry::{Entry, Floor};
 use crate::epoch::Epoch;
 use crate::fleet::Rung;
 use crate::freshness::{Fallback, Freshness, ReadOptions};
+use crate::named::Brief;
 use crate::repository::Repository;
 use crate::rules::{Rule, holds};
 use crate::session::Session;
@@ -145,8 +146,8 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         }
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
-            let demand = shelf.demand(session, options, deadline).await?;
             let (name, lane) = (Name::of(&shelf.name, key)?, (key.clone(), options.fallback));
+            let demand = shelf.demand(session, options, &[Brief::of(&name.digest)], deadline).await?;
             let joined = shelf
                 .flights
                 .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
@@ -200,7 +201,6 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         let shelf = &self.0;
         let _permit = shelf.store.load_permit().ok_or_else(overloaded)?;
         for _ in 0..ROUNDS_MAX {
-            let demand = shelf.demand(session, options, deadline).await?;
             let mut open = Vec::new();
             for (at, key) in keys.iter().enumerate() {
                 if answers.get(at).is_some_and(Option::is_none) {
@@ -208,6 +208,8 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 }
             }
             let names: Vec<Name> = open.iter().map(|(_, _, name)| name.clone()).collect();
+            let briefs: Vec<Brief> = names.iter().map(|name| Brief::of(&name.digest)).collect();
+            let demand = shelf.demand(session, options, &briefs, deadline).await?;
             let found = shelf.fetch(&names).await;
             let epoch = shelf.store.epochs.current().clone();
             for ((at, key, _), entry) in open.iter().zip(found) {
@@ -256,11 +258,11 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             return None;
         }
         let epoch = self.store.epochs.current();
-        let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {
             self.count(Miss::Absent);
             return None;
         };
+        let demand = self.floor(session, options, &epoch, &[entry.brief]).ok()?;
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
             Ok(()) => Some(self.answered(session, options, &demand, entry, Rung::Local, false)),

@@ -76,7 +76,7 @@ impl Record {
             bytes.extend_from_slice(&shard.system_identifier.to_be_bytes());
             bytes.extend_from_slice(&self.era(shard.system_identifier).to_be_bytes());
             bytes.extend_from_slice(&[shard.parts.len() as u8, u8::from(shard.forgotten)]);
-            for Part { position, branch, vouched } in &shard.parts {
+            for Part { position, branch, vouched, .. } in &shard.parts {
                 let vouched = vouched.filter(|vouched| vouched.lineage.number() != 0);
                 let (lineage, covered) =
                     vouched.map_or((0, 0), |vouched| (vouched.lineage.number(), position.lsn.offset()));
@@ -152,7 +152,7 @@ fn read_cluster(reader: &mut Reader<'_>) -> Option<(Shard, u64)> {
             }
             _ => return None,
         };
-        let part = Part { position: Position { timeline, lsn }, branch, vouched };
+        let part = Part { position: Position { timeline, lsn }, branch, vouched, named: None };
         if parts.last().is_some_and(|last| last.order() >= part.order()) {
             return None;
         }

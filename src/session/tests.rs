@@ -15,7 +15,7 @@ fn a_session_only_rises_and_its_clones_share_it() {
     let clone = session.clone();
     clone.raise(&history, Position::new(1, Lsn::new(50)), None);
     session.observe(&Token::at(&history, Position::new(1, Lsn::new(20))));
-    assert_eq!(session.floor(&history, None).tag, Lsn::new(50));
+    assert_eq!(session.floor(&history, None, None).tag, Lsn::new(50));
 }
 
 #[test]
@@ -23,16 +23,16 @@ fn what_was_seen_is_kept_apart_by_origin() {
     let history = History::new(7, Timeline(1), vec![]);
     let session = Session::monotonic();
     session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-    let before = session.floor(&history, None).seen;
+    let before = session.floor(&history, None, None).seen;
     session.saw(&history, &stamp(Origin::Primary, 15, 20), 2, &before);
-    let floor = session.floor(&history, None);
+    let floor = session.floor(&history, None, None);
     assert_eq!((floor.seen_on_primary, floor.seen_on_standby), (Some(Lsn::new(20)), Some(Lsn::new(14))));
     assert_eq!((floor.tag, floor.seen.fill), (Lsn::ZERO, Some(2)));
     session.saw(&history, &stamp(Origin::Primary, 11, 12), 3, &before);
-    assert_eq!(session.floor(&history, None).seen.fill, None, "it was loaded before the other was seen");
+    assert_eq!(session.floor(&history, None, None).seen.fill, None, "it was loaded before the other was seen");
     let plain = Session::new();
     plain.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-    assert_eq!(plain.floor(&history, None).seen_on_standby, None);
+    assert_eq!(plain.floor(&history, None, None).seen_on_standby, None);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_session_that_lives_through_many_failovers_does_not_forget() {
         let history = History::new(7, Timeline(timeline), (1..timeline).map(switch).collect());
         session.raise(&history, Position::new(timeline, Lsn::new(100 * u64::from(timeline) - 10)), None);
         let top = Lsn::new(100 * u64::from(timeline) - 10);
-        let floor = session.floor(&history, None);
+        let floor = session.floor(&history, None, None);
         assert_eq!((floor.tag, floor.standing), (top, Standing::Floor(Lsn::ZERO)), "timeline {timeline}");
     }
 }
@@ -60,10 +60,10 @@ fn what_was_written_after_the_loss_was_told_is_not_accepted_with_it() {
     // Through an instance that has not noticed yet.
     session.raise(&old, Position::new(1, Lsn::new(510)), None);
     session.accept_loss(&promoted);
-    assert_eq!(session.floor(&promoted, None).standing, Standing::Lost, "of the second nobody was told");
+    assert_eq!(session.floor(&promoted, None, None).standing, Standing::Lost, "of the second nobody was told");
     session.tell_loss(session.moment());
     session.accept_loss(&promoted);
-    assert_eq!(session.floor(&promoted, None).tag, Lsn::new(100));
+    assert_eq!(session.floor(&promoted, None, None).tag, Lsn::new(100));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_lost_sight_is_told_until_it_is_accepted() {
     let history = History::new(7, Timeline(1), vec![]);
     let session = Session::monotonic();
     session.saw(&history, &stamp(Origin::Standby, 10, 14), 1, &Seen::default());
-    assert_eq!(session.floor(&promoted, None).standing, Standing::Lost);
+    assert_eq!(session.floor(&promoted, None, None).standing, Standing::Lost);
     session.accept_loss(&promoted);
-    assert!(matches!(session.floor(&promoted, None).standing, Standing::Floor(_)));
+    assert!(matches!(session.floor(&promoted, None, None).standing, Standing::Floor(_)));
 }

@@ -12,6 +12,7 @@ mod lives;
 mod reading;
 mod refusals;
 mod regressions;
+mod scoped;
 mod sharing;
 mod strategies;
 mod support;
