@@ -148,9 +148,6 @@ impl Args {
         if self.trace.is_none() && self.redis_outage.is_some_and(|(_, to)| to > end) {
             return Err(format!("--redis-outage ends after the run, which takes {} s", self.seconds()));
         }
-        if !self.strategies.is_empty() && !self.strategies.iter().any(|it| it.is_available()) {
-            return Err("none of these --strategies is available in this version".to_owned());
-        }
         Ok(())
     }
 
@@ -198,6 +195,7 @@ impl Args {
         let ours = matches!(strategy, Strategy::Position | Strategy::PositionByTags);
         let setup = Setup {
             strategy,
+            scoped: contestant.is_scoped(),
             time_to_live,
             capacity: self.capacity,
             instances: self.instances,

@@ -119,8 +119,6 @@ fn table(page: &mut String, cells: &[&Cell]) -> Result {
         )?;
     }
     page.push_str("</tbody></table>");
-    let away = Contestant::value_variants().iter().filter(|it| !it.is_available()).map(|it| it.name());
-    write!(page, "<p class=\"note\">Not available in this version: {}.</p>", away.collect::<Vec<_>>().join(", "))?;
     Ok(())
 }
 
