@@ -7,6 +7,7 @@ mod load;
 mod name;
 mod older;
 mod read;
+mod wait;
 
 pub use builder::CacheBuilder;
 pub(crate) use name::Name;

@@ -93,6 +93,15 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             return Ok(answers);
         }
         let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
+        let open = keys.iter().zip(&answers).filter(|(_, answer)| answer.is_none()).map(|(key, _)| key);
+        if self.0.watermark_comes(session, open, options, deadline).await {
+            for (key, answer) in keys.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+                *answer = self.0.answer_locally(session, key, options);
+                if answer.is_some() {
+                    self.0.counters.hits_awaited.add_one();
+                }
+            }
+        }
         if answers.iter().any(Option::is_none) {
             let answering = Box::pin(self.answer_many_from_below(session, keys, options, deadline, &mut answers));
             let answered = timeout_at(deadline, answering).await;
@@ -143,6 +152,12 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             if let Some(read) = shelf.answer_locally(session, key, options) {
                 return Ok(read);
             }
+        }
+        if shelf.watermark_comes(session, std::iter::once(key), options, deadline).await
+            && let Some(read) = shelf.answer_locally(session, key, options)
+        {
+            shelf.counters.hits_awaited.add_one();
+            return Ok(read);
         }
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {

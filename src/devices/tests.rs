@@ -28,7 +28,7 @@ pub(super) fn tokens() -> impl Strategy<Value = Token> {
             let by_key = |shard: &Shard| {
                 let mut shard = shard.clone();
                 if let Some(last) = shard.parts.pop() {
-                    let keys = if shard.system_identifier % 2 == 0 { &few } else { &many };
+                    let keys = if shard.system_identifier.is_multiple_of(2) { &few } else { &many };
                     shard.parts.push(named(last, rest, keys));
                 }
                 shard

@@ -61,6 +61,7 @@ impl Instance {
         let (plan, ms) = (&world.plan, Duration::from_millis);
         let settings = Settings {
             wait_budget: ms(plan.wait_budget_ms),
+            watermark_wait: ms(plan.watermark_wait_ms),
             probe_interval: ms(plan.probe_interval_ms),
             deaf_age_max: ms(plan.deaf_age_ms_max),
             floor_slots: plan.floor_slots as usize,

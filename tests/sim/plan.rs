@@ -152,6 +152,8 @@ options! {
     ;
     /// Caches that ask only for what a session wrote of the key: none, those of all instances, those of every second.
     scoped: [0, 0, 1, 2],
+    /// How long a read waits for the watermark rather than load.
+    watermark_wait_ms: [0, 0, 2, 30],
 }
 
 /// Of the sources of what is drawn later.
