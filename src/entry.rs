@@ -1,6 +1,7 @@
 //! A cached value with the proof of how new it is, and the Answer and Admit rules.
 
 use crate::lineage::Vouched;
+use crate::named::Brief;
 use crate::rules::{Rule, holds};
 use crate::{Lsn, Timeline};
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub(crate) struct Entry<V> {
     pub(crate) history: u64,
     /// The floors that can retract it: the key's own, then its groups'.
     pub(crate) slots: Slots,
+    /// What tokens call its key.
+    pub(crate) brief: Brief,
     pub(crate) life: Life,
     /// Tells this fill from every other of the process, so that a monotonic session knows what it saw.
     pub(crate) fill: u64,

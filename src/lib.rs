@@ -122,6 +122,7 @@ pub mod ledger;
 mod lineage;
 mod lsn;
 pub mod memory;
+mod named;
 mod pilot;
 mod position;
 mod redis_link;

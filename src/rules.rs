@@ -48,6 +48,8 @@ rules! {
     PinAsksTag: "the watermark covers what is pinned",
     ForeignIsPinned: "the watermark of one log covers what another log vouches for",
     OtherLineageIsPinned: "of two logs that vouch for parts of a token, one is forgotten when they are merged",
+    OverflowIsOfAll: "of the keys that a session wrote, those that a token has no room for are forgotten",
+    GroupIsOfAll: "what names a group is demanded only of a key that is called like it",
     LatestAsksPrimary: "what was read before answers who asks for the latest",
     BoundIsReached: "an entry answers whatever the staleness bound",
     BoundByOwnClock: "another instance's clock and a standby's answer prove a staleness bound",

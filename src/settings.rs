@@ -9,6 +9,10 @@ pub struct Settings {
     /// How long a read waits for a replica to reach its floor before it falls back; zero is not at all. Defaults to
     /// 100 ms.
     pub wait_budget: Duration,
+    /// How long a read waits for the watermark where that is all that keeps an entry of this process from answering, before it
+    /// loads; zero is not at all. Who reads right after a write, on this instance or on another, is ahead of it by a
+    /// millisecond or so. Defaults to 2 ms.
+    pub watermark_wait: Duration,
     /// How long one load may take in all, and a read without a deadline of its own. Defaults to 5 s.
     pub load_time_max: Duration,
     /// How many loads may be at the primary at once; more wait for their turn, within their deadline. Defaults to 64.
@@ -42,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             wait_budget: Duration::from_millis(100),
+            watermark_wait: Duration::from_millis(2),
             load_time_max: Duration::from_secs(5),
             primary_loads_max: 64,
             loads_max: 65_536,
@@ -70,7 +75,11 @@ impl Settings {
                 return Err(Error::configuration(format!("settings.{name} is zero; give it a positive duration")));
             }
         }
-        let waits = [("wait_budget", self.wait_budget), ("deaf_age_max", self.deaf_age_max)];
+        let waits = [
+            ("wait_budget", self.wait_budget),
+            ("watermark_wait", self.watermark_wait),
+            ("deaf_age_max", self.deaf_age_max),
+        ];
         for (name, duration) in durations.into_iter().chain(waits) {
             if duration > DURATION_MAX {
                 return Err(Error::configuration(format!("settings.{name} is {duration:?}; the limit is one day")));

@@ -51,6 +51,9 @@ counters! {
         hits_shared,
         /// Those of both that the watermark made possible: their entry's tag is below the read's floor.
         hits_extended,
+        /// Hits that waited for the watermark first ([`Settings::watermark_wait`](crate::Settings::watermark_wait)). They are
+        /// counted among the local ones, and as a miss below the floor from before they waited.
+        hits_awaited,
         /// Reads answered by a replica.
         loads_replica,
         /// Reads answered by the primary.

@@ -5,7 +5,9 @@ use crate::fleet::Fleet;
 use crate::ledger::Notice;
 use crate::ledger::announcer::Announcer;
 use crate::ledger::bus::Bus;
+use crate::named::{Brief, PAIRS_MAX};
 use crate::retraction::Names;
+use crate::rules::{Rule, holds};
 use crate::source::Source;
 use crate::stats::{StoreCounters, StoreStats};
 use crate::tasks::Tasks;
@@ -17,7 +19,7 @@ use crate::{BusState, Error, History, Lsn, Position};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -37,6 +39,8 @@ pub(crate) struct Store<S> {
     loading: AtomicUsize,
     /// The longest life that any cache gives: how long a retraction must be remembered for.
     life_max_ms: AtomicU64,
+    /// A cache is scoped: sessions remember which keys they wrote.
+    names_keys: AtomicBool,
     chance: Mutex<StdRng>,
     pub(crate) hash_keys: HashKeys,
 }
@@ -72,6 +76,7 @@ impl<S: Source> Store<S> {
             tasks,
             loading: AtomicUsize::new(0),
             life_max_ms: AtomicU64::new(0),
+            names_keys: AtomicBool::new(false),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             hash_keys,
         }
@@ -170,6 +175,25 @@ impl<S: Source> Store<S> {
     /// Sixteen bytes that nobody can guess.
     pub(crate) fn random_id(&self) -> [u8; 16] {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// From now on sessions remember which keys they wrote.
+    pub(crate) fn name_keys(&self) {
+        self.names_keys.store(true, Ordering::Relaxed);
+    }
+
+    /// The keys that a write is remembered by; none where it is to be demanded of every key. What names a group is: an entry
+    /// that was filled before cannot tell whether its row is in the group now.
+    pub(crate) fn briefs(&self, names: &Names) -> Vec<Brief> {
+        let Names { keys, groups } = names;
+        if !self.names_keys.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        if !holds(Rule::GroupIsOfAll) {
+            return keys.iter().chain(groups).map(Brief::of).collect();
+        }
+        let named = groups.is_empty() && keys.len() <= PAIRS_MAX;
+        if named { keys.iter().map(Brief::of).collect() } else { Vec::new() }
     }
 
     pub(crate) fn remember_life(&self, life: Duration) {

@@ -2,6 +2,7 @@
 
 use crate::history::{Branch, History, Standing};
 use crate::lineage::{Lineage, Vouched};
+use crate::named::{Brief, Named};
 use crate::rules::{Rule, holds};
 use crate::{Lsn, Position, Timeline};
 
@@ -17,7 +18,8 @@ pub(crate) const CLUSTERS_MAX: usize = 16;
 /// It holds a part for each cluster that the client wrote to, by system identifier, and in it at most one position a
 /// timeline, because positions of different timelines cannot be merged into one without knowing where one left the
 /// other. What the retraction log of a lineage vouches for may be covered by that log's watermark; everything else is
-/// *pinned*: to be covered by an entry's tag alone.
+/// *pinned*: to be covered by an entry's tag alone. Beside the position it may hold which few keys the latest writes
+/// changed, for caches that are [scoped](crate::CacheBuilder::scoped).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Token {
     /// Sorted by cluster, at most one each.
@@ -38,16 +40,23 @@ pub(crate) struct Shard {
     pub(crate) forgotten: bool,
 }
 
-/// A position, the branch of its timeline that it was read in, and how much of it a log vouches for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// A position, the branch of its timeline that it was read in, how much of it a log vouches for, and how much is known by key.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Part {
     pub(crate) position: Position,
     pub(crate) branch: Branch,
     /// `None` where no log vouches for anything: it is pinned as a whole.
     pub(crate) vouched: Option<Vouched>,
+    /// `None` where nothing is known: all of it is demanded of every key.
+    pub(crate) named: Option<Named>,
 }
 
 impl Part {
+    /// All of it is pinned, and demanded of every key.
+    pub(crate) fn pinned(position: Position, branch: Branch) -> Self {
+        Self { position, branch, vouched: None, named: None }
+    }
+
     pub(crate) fn order(&self) -> (Timeline, Branch) {
         (self.position.timeline, self.branch)
     }
@@ -67,9 +76,21 @@ impl Part {
         let apart = low.lineage().is_some() && low.lineage() != high.lineage() && holds(Rule::OtherLineageIsPinned);
         // A pin alone belongs to every lineage.
         let pinned = high.pin().max(if apart { low.position.lsn } else { low.pin() });
-        Self { vouched: Vouched::below(high.position.lsn, high.lineage(), pinned), ..high }
+        let vouched = Vouched::below(high.position.lsn, high.lineage(), pinned);
+        let (position, branch) = (high.position, high.branch);
+        let named = Named::merge((high.named, position.lsn), (low.named, low.position.lsn));
+        Self { position, branch, vouched, named }
+    }
+
+    /// How far an answer must reach: for these keys alone, or whatever it is the answer to.
+    fn floor(&self, scope: Scope<'_>) -> Lsn {
+        let lsn = self.position.lsn;
+        scope.map_or(lsn, |keys| Named::floor(self.named.as_ref(), lsn, keys))
     }
 }
+
+/// What is demanded: what concerns these keys, or everything.
+pub(crate) type Scope<'a> = Option<&'a [Brief]>;
 
 /// What a token demands of a read in one history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +152,7 @@ impl Token {
         for shard in &other.shards {
             if let Some(own) = self.shard_mut(shard.system_identifier) {
                 own.forgotten |= shard.forgotten;
-                shard.parts.iter().for_each(|&part| own.raise(part));
+                shard.parts.iter().for_each(|part| own.raise(part.clone()));
             }
         }
     }
@@ -139,9 +160,21 @@ impl Token {
     /// Raises the token to cover everything up to `position`, which was read in `history`. `lineage` is the log that holds
     /// the retraction of what was written there, where one does.
     pub(crate) fn raise(&mut self, history: &History, position: Position, lineage: Option<Lineage>) {
+        self.raise_for(history, position, lineage, &[]);
+    }
+
+    /// The same for a write that changed these keys and nothing else. None is everything.
+    pub(crate) fn raise_for(
+        &mut self,
+        history: &History,
+        position: Position,
+        lineage: Option<Lineage>,
+        keys: &[Brief],
+    ) {
         if let Some(shard) = self.shard_mut(history.system_identifier()) {
             let vouched = Vouched::below(position.lsn, lineage, Lsn::ZERO);
-            shard.raise(Part { position, branch: history.branch(position.timeline), vouched });
+            let named = Named::of_write(position.lsn, keys);
+            shard.raise(Part { position, branch: history.branch(position.timeline), vouched, named });
         }
     }
 
@@ -153,7 +186,7 @@ impl Token {
             return;
         };
         let own = (history.timeline(), history.branch(history.timeline()));
-        let Some(mut present) = shard.parts.iter().find(|part| part.order() == own).copied() else {
+        let Some(mut present) = shard.parts.iter().find(|part| part.order() == own).cloned() else {
             return;
         };
         shard.parts.retain(|part| {
@@ -163,6 +196,7 @@ impl Token {
                     // No log of this timeline vouches for it.
                     let pinned = present.pin().max(lsn);
                     present.vouched = Vouched::below(present.position.lsn, present.lineage(), pinned);
+                    present.named = present.named.take().and_then(|named| named.above(lsn));
                     false
                 }
                 _ => true,
@@ -175,19 +209,25 @@ impl Token {
 
     /// The demand in `history`, of an instance that hears the log of `lineage`.
     pub(crate) fn demand(&self, history: &History, lineage: Option<Lineage>) -> Demand {
+        self.demand_of(history, lineage, None)
+    }
+
+    /// The same of what answers a read of these keys.
+    pub(crate) fn demand_of(&self, history: &History, lineage: Option<Lineage>, scope: Scope<'_>) -> Demand {
         let mut demand = Demand { floor: Lsn::ZERO, vouched: None, standing: Standing::Floor(Lsn::ZERO) };
         let mut pinned = Lsn::ZERO;
         let shard = self.shard(history.system_identifier());
         if shard.map_or(self.overflown, |shard| shard.forgotten) {
             demand.standing = Standing::Unproven;
         }
-        for &part in shard.into_iter().flat_map(|shard| &shard.parts) {
+        for part in shard.into_iter().flat_map(|shard| &shard.parts) {
             match history.standing_in(part.position, part.branch) {
                 Standing::Floor(lsn) => {
                     let ours = part.lineage() == lineage || !holds(Rule::ForeignIsPinned);
                     let vouched = ours && part.position.timeline == history.timeline();
-                    demand.floor = demand.floor.max(lsn);
-                    pinned = pinned.max(if vouched { part.pin() } else { lsn });
+                    let floor = part.floor(scope).min(lsn);
+                    demand.floor = demand.floor.max(floor);
+                    pinned = pinned.max(if vouched { part.pin().min(floor) } else { floor });
                 }
                 worse => demand.standing = worst(demand.standing, worse),
             }
@@ -211,10 +251,10 @@ impl Token {
                     // An instance that had not noticed may have written in the present log under the name of the old one.
                     Some(_) if history.is_set_back(part.position, part.branch) => {
                         let branch = history.branch(history.timeline());
-                        shard.raise(Part { branch, vouched: None, ..part });
+                        shard.raise(Part::pinned(part.position, branch));
                     }
                     Some((position, branch)) if holds(Rule::SurvivorsStay) => {
-                        shard.raise(Part { position, branch, vouched: None });
+                        shard.raise(Part::pinned(position, branch));
                     }
                     _ => {}
                 }
@@ -230,7 +270,7 @@ impl Token {
         let own = self.shards.iter_mut().filter(|shard| shard.system_identifier == system_identifier);
         for part in own.flat_map(|shard| &mut shard.parts) {
             if part.position.timeline == top.timeline && part.position.lsn > top.lsn {
-                *part = Part { position: top, vouched: None, ..*part };
+                *part = Part::pinned(top, part.branch);
             }
         }
     }
@@ -261,7 +301,7 @@ impl Shard {
         match self.parts.binary_search_by_key(&raised.order(), Part::order) {
             Ok(at) => {
                 if let Some(part) = self.parts.get_mut(at) {
-                    *part = part.merge(raised);
+                    *part = part.clone().merge(raised);
                 }
             }
             Err(at) => self.parts.insert(at, raised),

@@ -279,9 +279,10 @@ async fn settle<S: Source>(
                 history = store.history();
             }
             // Before anybody is told that it committed; only now is it known whether a log vouches for it.
+            let keys = store.briefs(&names);
             let told = retract(&store, token, names, announced.map(|announced| (announced, flush))).await;
             if holds(Rule::CommitRaises) {
-                session.raise(&history, token, told.lineage);
+                session.raise_for(&history, token, told.lineage, &keys);
             }
             doubt.stands = false;
             Ok(Receipt { position: token, told: told.taken })

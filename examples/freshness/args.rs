@@ -149,9 +149,6 @@ impl Args {
         if self.trace.is_some() && !self.sweep.is_empty() {
             return Err("--sweep varies standard workloads: it cannot be had with --trace".to_owned());
         }
-        if !self.strategies.is_empty() && !self.strategies.iter().any(|it| it.is_available()) {
-            return Err("none of these --strategies is available in this version".to_owned());
-        }
         Ok(())
     }
 
@@ -234,6 +231,7 @@ impl Args {
         let ours = matches!(strategy, Strategy::Position | Strategy::PositionByTags);
         let setup = Setup {
             strategy,
+            scoped: contestant.is_scoped(),
             time_to_live,
             capacity: self.capacity,
             instances: self.instances,

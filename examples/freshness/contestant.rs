@@ -36,10 +36,10 @@ pub(crate) enum Contestant {
     Highwater,
     /// highwater without its watermark: whoever wrote misses on what was filled before
     Tags,
+    /// the same, with caches that ask a session only for what it wrote of the key that is read
+    Keys,
     /// highwater, for sessions that ask for monotonic reads too
     Monotonic,
-    /// highwater, with tokens of the keys written only (not in this version)
-    KeyTokens,
     /// never stale and no needless miss: computed from the log of the versions, with the same room
     Oracle,
 }
@@ -66,18 +66,20 @@ impl Contestant {
             Self::Delete => (Strategy::DeleteOnWrite, LONG),
             Self::WriteThrough => (Strategy::WriteThrough, LONG),
             Self::Highwater | Self::Monotonic => (Strategy::Position, ours),
-            Self::Tags => (Strategy::PositionByTags, ours),
-            Self::KeyTokens | Self::Oracle => return None,
+            Self::Tags | Self::Keys => (Strategy::PositionByTags, ours),
+            Self::Oracle => return None,
         })
     }
 
-    pub(crate) fn is_available(self) -> bool {
-        self != Self::KeyTokens
+    /// Whether its caches are scoped.
+    pub(crate) fn is_scoped(self) -> bool {
+        self == Self::Keys
     }
 
     /// Whether it promises that a session sees its own writes. Positions in Redis are as good as Redis, and no better.
     pub(crate) fn promises_own_writes(self) -> bool {
-        matches!(self, Self::Primary | Self::Routed | Self::Highwater | Self::Tags | Self::Monotonic | Self::Oracle)
+        let ours = matches!(self, Self::Highwater | Self::Tags | Self::Keys | Self::Monotonic);
+        ours || matches!(self, Self::Primary | Self::Routed | Self::Oracle)
     }
 
     /// Whether it keeps what it read.

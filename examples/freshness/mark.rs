@@ -48,7 +48,7 @@ pub(crate) fn look(strategy: &str) -> Look {
         "replica" => (GREEN, Plus, true),
         "sticky" => (GREEN, Plus, false),
         "window" => (PURPLE, Triangle, false),
-        "keys" | "key-tokens" => (SKY, Star, false),
+        "keys" => (SKY, Star, false),
         "stored" => (GREY, Cross, true),
         "primary" => (GREY, Star, true),
         _ => (GREY, Cross, false),

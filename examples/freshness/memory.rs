@@ -89,6 +89,7 @@ impl Stage for Memory {
                 .time_to_live(setup.time_to_live)
                 .absent_time_to_live(setup.time_to_live)
                 .strategy(setup.strategy);
+            let cache = if setup.scoped { cache.scoped() } else { cache };
             let cache = if setup.shared { cache.shared() } else { cache }.build()?;
             instances.push(Instance { store, cache, devices });
         }

@@ -92,6 +92,7 @@ impl Stage for Real {
                 .time_to_live(setup.time_to_live)
                 .absent_time_to_live(setup.time_to_live)
                 .strategy(setup.strategy);
+            let cache = if setup.scoped { cache.scoped() } else { cache };
             let cache = if setup.shared { cache.shared() } else { cache }.build()?;
             let devices = if setup.devices { Some(self.devices(&store).await?) } else { None };
             instances.push(Instance { store, cache, devices });

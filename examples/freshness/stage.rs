@@ -64,6 +64,7 @@ pub(crate) struct Instance<S: Edge> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) strategy: Strategy,
+    pub(crate) scoped: bool,
     pub(crate) time_to_live: Duration,
     pub(crate) capacity: u64,
     pub(crate) instances: usize,

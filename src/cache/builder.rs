@@ -31,6 +31,7 @@ pub struct CacheBuilder<R: Repository<S::Conn>, S: Source = Postgres> {
     time_to_idle: Option<Duration>,
     schema: u32,
     strategy: Strategy,
+    scoped: bool,
     packing: Option<MakePacker<R::Value>>,
 }
 
@@ -56,6 +57,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
             time_to_idle: None,
             schema: 0,
             strategy: Strategy::Position,
+            scoped: false,
             packing: None,
         }
     }
@@ -123,12 +125,26 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         self
     }
 
+    /// Asks an answer to reach only what the session wrote of the key that is read, as far as its token knows: the last
+    /// eight keys or so, where the store that wrote has a scoped cache too. Everything else that the token holds is demanded of
+    /// every key: writes that named a group or a cache, or more keys than that, and what was captured, has an unknown
+    /// outcome, or came from elsewhere without keys. Without this an answer must reach all that the session wrote.
+    ///
+    /// This trusts that a write names every key that it changes, where the default trusts positions alone: a row changed by a
+    /// trigger or a cascade that no write names is then read as it was before, by its own writer too. In return a write costs
+    /// its session nothing on other keys, also where no watermark can help. What a monotonic session saw is demanded of every key
+    /// either way, and so is [`Freshness::AtLeast`](crate::Freshness::AtLeast): with the session's own token it asks for everything.
+    pub fn scoped(mut self) -> Self {
+        self.scoped = true;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
     ///
     /// A configuration error that names the setting: an empty or overlong name, a capacity or life of zero, a life over
-    /// 30 days, or a cache that shares in a store without a shared tier.
+    /// 30 days, a cache that shares in a store without a shared tier, or a scoped one whose strategy does not go by position.
     pub fn build(self) -> Result<Cache<R, S>, Error> {
         let Self { name, repository, store, capacity, weigher, time_to_live, strategy, .. } = self;
         let refuse = |problem: String| Err(Error::configuration(format!("cache {name:?}: {problem}")));
@@ -154,6 +170,12 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
                 "it is to be shared, but the store has no shared tier; give the store a Redis URL".to_owned(),
             );
         }
+        if self.scoped && !strategy.is_ours() {
+            return refuse(format!("it is scoped, and {strategy:?} asks no entry how far it reaches"));
+        }
+        if self.scoped {
+            store.name_keys();
+        }
         let lives = Lives { present: time_to_live, absent };
         store.remember_life(lives.longest());
         let group = store.epochs.slots().group(&Digest::of_cache(&name));
@@ -163,6 +185,7 @@ impl<R: Repository<S::Conn>, S: Source> CacheBuilder<R, S> {
         Ok(Cache(Arc::new(Shelf {
             local: LocalTier::new(capacity, lives.longest(), self.time_to_idle, weigher, hash_keys),
             extends: strategy == Strategy::Position,
+            scoped: self.scoped,
             older,
             flights: Flights::new(),
             packer: self.packing.map(|packing| packing(self.schema)),

@@ -5,6 +5,7 @@ use crate::entry::Floor;
 use crate::epoch::Epoch;
 use crate::freshness::{Freshness, ReadOptions};
 use crate::history::Standing;
+use crate::named::Brief;
 use crate::repository::Repository;
 use crate::session::Session;
 use crate::source::Source;
@@ -13,9 +14,15 @@ use crate::{Error, Lsn};
 use tokio::time::Instant;
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
-    /// What the read demands in this epoch.
-    pub(super) fn floor(&self, session: &Session, options: &ReadOptions, epoch: &Epoch) -> Result<Demand, Standing> {
-        let own = session.floor(&epoch.history, epoch.lineage());
+    /// What the read of these keys demands in this epoch.
+    pub(super) fn floor(
+        &self,
+        session: &Session,
+        options: &ReadOptions,
+        epoch: &Epoch,
+        keys: &[Brief],
+    ) -> Result<Demand, Standing> {
+        let own = session.floor(&epoch.history, epoch.lineage(), self.scoped.then_some(keys));
         let mut floor = Floor {
             tag: own.tag,
             vouched: own.vouched.filter(|_| self.extends),
@@ -28,6 +35,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let mut standing = own.standing;
         match &options.freshness {
             Freshness::Session => {}
+            // Whatever it is about: this is how a scoped cache is asked for everything.
             Freshness::AtLeast(token) => {
                 let demand = token.demand(&epoch.history, epoch.lineage());
                 floor = floor.join(Floor {
@@ -50,11 +58,12 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         }
     }
 
-    /// What the read demands, after looking at the servers where what is known does not suffice.
+    /// What the read of these keys demands, after looking at the servers where what is known does not suffice.
     pub(super) async fn demand(
         &self,
         session: &Session,
         options: &ReadOptions,
+        keys: &[Brief],
         deadline: Instant,
     ) -> Result<Demand, Error> {
         self.store.check_open()?;
@@ -65,7 +74,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         loop {
             let epoch = self.store.epochs.current().clone();
             let moment = session.moment();
-            match self.floor(session, options, &epoch) {
+            match self.floor(session, options, &epoch, keys) {
                 Err(Standing::Ahead) if !looked => {
                     fleet.look_for_primary(epoch.history.timeline().next(), deadline).await;
                 }

@@ -5,6 +5,7 @@ use crate::digest::{Digest, KEY_BYTES_MAX};
 use crate::entry::{Entry, Life, Slots};
 use crate::epoch::Epoch;
 use crate::fleet::{Loaded, Need, Rung};
+use crate::named::Brief;
 use crate::repository::{GROUPS_MAX, Repository};
 use crate::source::Source;
 use crate::tier::{Address, Offer};
@@ -42,10 +43,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         };
         let slots = self.slots(name, &groups);
         let (stamp, history, fill) = (loaded.stamp, epoch.fingerprint, self.store.next_fill());
-        Filled {
-            entry: Entry { value: row.map(Arc::new), stamp, history, slots, life, fill, filled_here: true },
-            groups,
-        }
+        let (value, brief) = (row.map(Arc::new), Brief::of(&name.digest));
+        Filled { entry: Entry { value, stamp, history, slots, brief, life, fill, filled_here: true }, groups }
     }
 
     /// Offers a fill to the in-process tier, and returns what is to be offered to the shared one, unless it was retracted

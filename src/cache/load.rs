@@ -7,6 +7,7 @@ use crate::epoch::Epoch;
 use crate::fleet::{LoadError, Loaded, Need, Rung, Work};
 use crate::flight::Flight;
 use crate::freshness::Fallback;
+use crate::named::Brief;
 use crate::repository::{GROUPS_MAX, Repository};
 use crate::rules::{Rule, holds};
 use crate::sights::Seen;
@@ -221,9 +222,9 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             };
             let slots = self.slots(name, if holds(Rule::GroupsTravel) { &unpacked.groups } else { &[] });
             let (stamp, life) = (unpacked.stamp, unpacked.life);
-            let fill = self.store.next_fill();
+            let (fill, brief) = (self.store.next_fill(), Brief::of(&name.digest));
             let (value, history, filled_here) = (unpacked.value, epoch.fingerprint, false);
-            Some(Entry { value, stamp, history, slots, life, fill, filled_here })
+            Some(Entry { value, stamp, history, slots, brief, life, fill, filled_here })
         };
         names.iter().zip(envelopes).map(open).collect()
     }

@@ -7,6 +7,7 @@ mod load;
 mod name;
 mod older;
 mod read;
+mod wait;
 
 pub use builder::CacheBuilder;
 pub(crate) use name::Name;
@@ -52,6 +53,8 @@ pub(crate) struct Shelf<R: Repository<S::Conn>, S: Source> {
     local: LocalTier<R::Key, R::Value>,
     /// Whether the watermark counts.
     extends: bool,
+    /// Whether a session is asked only for what it wrote of the key.
+    scoped: bool,
     /// Where the cache does not go by position.
     older: Option<Box<Older<R::Key, R::Value>>>,
     flights: Flights<(R::Key, Fallback), Landing<R::Value, R::Error>>,

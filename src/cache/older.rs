@@ -124,7 +124,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let _permit = self.store.load_permit().ok_or_else(overloaded)?;
         for _ in 0..ROUNDS_MAX {
             let demand = match older.strategy {
-                Strategy::PositionUncached => self.demand(session, options, deadline).await?,
+                Strategy::PositionUncached => self.demand(session, options, &[], deadline).await?,
                 _ => self.nothing(),
             };
             let epoch = self.store.epochs.current().clone();
@@ -252,7 +252,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             entry.stamp.tag = Lsn::ZERO;
         }
         let epoch = self.store.epochs.current().clone();
-        let met = self.floor(session, options, &epoch).is_ok_and(|demand| {
+        let met = self.floor(session, options, &epoch, &[]).is_ok_and(|demand| {
             demand.history == entry.history
                 && demand.floor.is_met_by(&entry.stamp, entry.stamp.tag, entry.sent_ms()).is_ok()
         });

@@ -7,6 +7,7 @@ use crate::entry::{Entry, Floor};
 use crate::epoch::Epoch;
 use crate::fleet::Rung;
 use crate::freshness::{Fallback, Freshness, ReadOptions};
+use crate::named::Brief;
 use crate::repository::Repository;
 use crate::rules::{Rule, holds};
 use crate::session::Session;
@@ -92,6 +93,15 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
             return Ok(answers);
         }
         let mut answers: Vec<_> = keys.iter().map(|key| self.0.answer_locally(session, key, options)).collect();
+        let open = keys.iter().zip(&answers).filter(|(_, answer)| answer.is_none()).map(|(key, _)| key);
+        if self.0.watermark_comes(session, open, options, deadline).await {
+            for (key, answer) in keys.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+                *answer = self.0.answer_locally(session, key, options);
+                if answer.is_some() {
+                    self.0.counters.hits_awaited.add_one();
+                }
+            }
+        }
         if answers.iter().any(Option::is_none) {
             let answering = Box::pin(self.answer_many_from_below(session, keys, options, deadline, &mut answers));
             let answered = timeout_at(deadline, answering).await;
@@ -143,10 +153,16 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 return Ok(read);
             }
         }
+        if shelf.watermark_comes(session, std::iter::once(key), options, deadline).await
+            && let Some(read) = shelf.answer_locally(session, key, options)
+        {
+            shelf.counters.hits_awaited.add_one();
+            return Ok(read);
+        }
         let (mut spent, mut failed_for_more) = (None, false);
         for _ in 0..ROUNDS_MAX {
-            let demand = shelf.demand(session, options, deadline).await?;
             let (name, lane) = (Name::of(&shelf.name, key)?, (key.clone(), options.fallback));
+            let demand = shelf.demand(session, options, &[Brief::of(&name.digest)], deadline).await?;
             let joined = shelf
                 .flights
                 .join(&lane, demand.floor, deadline, spent.as_ref(), || shelf.store.take_load_permit())
@@ -200,7 +216,6 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
         let shelf = &self.0;
         let _permit = shelf.store.load_permit().ok_or_else(overloaded)?;
         for _ in 0..ROUNDS_MAX {
-            let demand = shelf.demand(session, options, deadline).await?;
             let mut open = Vec::new();
             for (at, key) in keys.iter().enumerate() {
                 if answers.get(at).is_some_and(Option::is_none) {
@@ -208,6 +223,8 @@ impl<R: Repository<S::Conn>, S: Source> Cache<R, S> {
                 }
             }
             let names: Vec<Name> = open.iter().map(|(_, _, name)| name.clone()).collect();
+            let briefs: Vec<Brief> = names.iter().map(|name| Brief::of(&name.digest)).collect();
+            let demand = shelf.demand(session, options, &briefs, deadline).await?;
             let found = shelf.fetch(&names).await;
             let epoch = shelf.store.epochs.current().clone();
             for ((at, key, _), entry) in open.iter().zip(found) {
@@ -256,11 +273,11 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
             return None;
         }
         let epoch = self.store.epochs.current();
-        let demand = self.floor(session, options, &epoch).ok()?;
         let Some(entry) = self.local.get(key) else {
             self.count(Miss::Absent);
             return None;
         };
+        let demand = self.floor(session, options, &epoch, &[entry.brief]).ok()?;
         let now_ms = self.clock().coarse_ms();
         match judge(&entry, &demand, &epoch, self.group, now_ms, self.store.fleet.settings.deaf_age_max) {
             Ok(()) => Some(self.answered(session, options, &demand, entry, Rung::Local, false)),

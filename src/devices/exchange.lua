@@ -18,12 +18,13 @@
 -- Two records are merged part by part, and no part is lowered. What was made from the record that is still there takes
 -- its place instead: who made it knew all of it, and may know that some of it is void (a lost write that the user was told
 -- of, a position that a crash undid). Where two parts name two lineages, the one that reaches higher stays, and the other is
--- pinned.
+-- pinned. Of two that name keys, no key is demanded less of than by either: what there is no room for raises the rest.
 
 local MAGIC = 'HWD\1'
-local BYTES_MAX = 2598
-local CLUSTERS_MAX, PARTS_MAX = 16, 4
+local BYTES_MAX = 4278
+local CLUSTERS_MAX, PARTS_MAX, PAIRS_MAX = 16, 4, 8
 local OVERFLOWN, SUSPECT, FLAGS_MAX = 1, 4, 7
+local FORGOTTEN, NAMED = 1, 2
 local NONE = string.rep('\0', 8)
 local LINEAGES_END = '\0\1' .. string.rep('\0', 6)
 
@@ -48,6 +49,22 @@ local function is_sound(part)
   return above(LINEAGES_END, part.lineage) and above(part.covered, part.pinned)
 end
 
+-- What is known of the part by key, from the byte `at` on; returns where it ends, or nil where it is none.
+local function read_named(bytes, at, part)
+  if #bytes < at + 8 then return nil end
+  local rest, count, keys = string.sub(bytes, at, at + 7), string.byte(bytes, at + 8), {}
+  if count == 0 or count > PAIRS_MAX or #bytes < at + 8 + 12 * count then return nil end
+  for place = 1, count do
+    local from = at + 12 * place - 3
+    local pair = { key = string.sub(bytes, from, from + 3), lsn = string.sub(bytes, from + 4, from + 11) }
+    if place > 1 and not above(pair.key, keys[place - 1].key) then return nil end
+    if not above(pair.lsn, rest) or above(pair.lsn, reach(part)) then return nil end
+    keys[place] = pair
+  end
+  part.rest, part.pairs = rest, keys
+  return at + 9 + 12 * count
+end
+
 -- What the bytes say, or nil where they are no record of this format.
 local function read(bytes)
   if #bytes < 6 or #bytes > BYTES_MAX or string.sub(bytes, 1, 4) ~= MAGIC then return nil end
@@ -57,10 +74,11 @@ local function read(bytes)
   for number = 1, count do
     if #bytes < at + 17 then return nil end
     local cluster = { id = string.sub(bytes, at, at + 7), era = string.sub(bytes, at + 8, at + 15), parts = {} }
-    local parts, forgotten = string.byte(bytes, at + 16, at + 17)
+    local parts, flags = string.byte(bytes, at + 16, at + 17)
+    local forgotten = flags % 2
     local last = record.clusters[number - 1]
     if last and not above(cluster.id, last.id) then return nil end
-    if parts > PARTS_MAX or forgotten > 1 or parts + forgotten == 0 then return nil end
+    if parts > PARTS_MAX or flags > FORGOTTEN + NAMED or parts + forgotten == 0 then return nil end
     at, cluster.forgotten, record.eras[cluster.id] = at + 18, forgotten, cluster.era
     for place = 1, parts do
       if #bytes < at + 35 then return nil end
@@ -71,6 +89,11 @@ local function read(bytes)
       if before and not above(part.order, before.order) then return nil end
       at, cluster.parts[place] = at + 36, part
     end
+    if flags >= NAMED then
+      if parts == 0 then return nil end
+      at = read_named(bytes, at, cluster.parts[parts])
+      if not at then return nil end
+    end
     record.clusters[number] = cluster
   end
   if at ~= #bytes + 1 then return nil end
@@ -80,9 +103,16 @@ end
 local function write(record)
   local bytes = { MAGIC, string.char(record.flags, #record.clusters) }
   for _, cluster in ipairs(record.clusters) do
-    bytes[#bytes + 1] = cluster.id .. cluster.era .. string.char(#cluster.parts, cluster.forgotten)
+    local last = cluster.parts[#cluster.parts]
+    local named = last and last.pairs
+    local flags = cluster.forgotten + (named and NAMED or 0)
+    bytes[#bytes + 1] = cluster.id .. cluster.era .. string.char(#cluster.parts, flags)
     for _, part in ipairs(cluster.parts) do
       bytes[#bytes + 1] = part.order .. part.pinned .. part.lineage .. part.covered
+    end
+    if named then
+      bytes[#bytes + 1] = last.rest .. string.char(#named)
+      for _, pair in ipairs(named) do bytes[#bytes + 1] = pair.key .. pair.lsn end
     end
   end
   return table.concat(bytes)
@@ -103,8 +133,35 @@ local function cluster_of(record, id)
   return cluster
 end
 
+-- What is known by key of two parts together: the rest and the keys, or nothing.
+local function named_of(one, other)
+  local rest, of_key, keys, lsns = one.rest or reach(one), {}, {}, {}
+  local low = other.rest or reach(other)
+  if above(low, rest) then rest = low end
+  for _, part in ipairs({ one, other }) do
+    for _, pair in ipairs(part.pairs or {}) do
+      local known = of_key[pair.key]
+      if not known then keys[#keys + 1] = pair.key end
+      if not known or above(pair.lsn, known) then of_key[pair.key] = pair.lsn end
+    end
+  end
+  if #keys > PAIRS_MAX then
+    for _, lsn in pairs(of_key) do lsns[#lsns + 1] = lsn end
+    table.sort(lsns, above)
+    if above(lsns[PAIRS_MAX + 1], rest) then rest = lsns[PAIRS_MAX + 1] end
+  end
+  table.sort(keys, function(a, b) return above(b, a) end)
+  local kept = {}
+  for _, key in ipairs(keys) do
+    if above(of_key[key], rest) then kept[#kept + 1] = { key = key, lsn = of_key[key] } end
+  end
+  if #kept == 0 then return nil, nil end
+  return rest, kept
+end
+
 -- Makes `own` cover `other` too. A pin alone belongs to every lineage.
 local function cover(own, other)
+  local rest, named = named_of(own, other)
   local high, low = own, other
   if above(reach(other) .. other.lineage, reach(own) .. own.lineage) then high, low = other, own end
   local top, pinned, lineage, below = reach(high), high.pinned, high.lineage, low.pinned
@@ -115,6 +172,7 @@ local function cover(own, other)
   else
     own.pinned, own.lineage, own.covered = top, NONE, NONE
   end
+  own.rest, own.pairs = rest, named
 end
 
 local function raise(cluster, part)

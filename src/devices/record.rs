@@ -13,8 +13,9 @@
 //! | 8 | system identifier |
 //! | 8 | the era in which somebody answered for all that was written before, or zeros |
 //! | 1 | number of positions, at most 4 |
-//! | 1 | 1 where a position could not be remembered, else 0; never both of these are 0 |
+//! | 1 | flags: 1 a position could not be remembered, 2 keys follow; without either there is a position |
 //! | 36 each | the positions, by ascending timeline and branch |
+//! | 9 + 12 each | the keys of the last position, if any: the rest (8), their number, 1 to 8, and by ascending key four bytes of its digest and an LSN above the rest (8) |
 //!
 //! A position is its timeline (4), branch (8), the LSN up to which it is pinned (8), a lineage (8) and the LSN up to which that
 //! lineage's log vouches for it (8), which is above the pin. Both are zeros where no log vouches for anything.
@@ -23,6 +24,7 @@
 use crate::bytes::Reader;
 use crate::history::Branch;
 use crate::lineage::{Lineage, Vouched};
+use crate::named::{Brief, Named, PAIRS_MAX, Pair};
 use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
@@ -32,11 +34,15 @@ const OVERFLOWN: u8 = 1;
 const COLLAPSED: u8 = 2;
 const SUSPECT: u8 = 4;
 
+const FORGOTTEN: u8 = 1;
+const NAMED: u8 = 2;
+
 const CLUSTER_BYTES: usize = 18;
+const NAMED_BYTES_MAX: usize = 9 + PAIRS_MAX * 12;
 const PART_BYTES: usize = 36;
 
 /// The most bytes that a record has.
-pub(crate) const BYTES_MAX: usize = 6 + CLUSTERS_MAX * (CLUSTER_BYTES + PARTS_MAX * PART_BYTES);
+pub(crate) const BYTES_MAX: usize = 6 + CLUSTERS_MAX * (CLUSTER_BYTES + PARTS_MAX * PART_BYTES + NAMED_BYTES_MAX);
 
 /// What a user's devices hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -75,8 +81,10 @@ impl Record {
         for shard in shards {
             bytes.extend_from_slice(&shard.system_identifier.to_be_bytes());
             bytes.extend_from_slice(&self.era(shard.system_identifier).to_be_bytes());
-            bytes.extend_from_slice(&[shard.parts.len() as u8, u8::from(shard.forgotten)]);
-            for Part { position, branch, vouched } in &shard.parts {
+            let named = shard.parts.last().and_then(|part| part.named.as_ref());
+            let flags = flag(shard.forgotten, FORGOTTEN) | flag(named.is_some(), NAMED);
+            bytes.extend_from_slice(&[shard.parts.len() as u8, flags]);
+            for Part { position, branch, vouched, .. } in &shard.parts {
                 let vouched = vouched.filter(|vouched| vouched.lineage.number() != 0);
                 let (lineage, covered) =
                     vouched.map_or((0, 0), |vouched| (vouched.lineage.number(), position.lsn.offset()));
@@ -85,6 +93,14 @@ impl Record {
                 bytes.extend_from_slice(&Vouched::pin(vouched, position.lsn).offset().to_be_bytes());
                 bytes.extend_from_slice(&lineage.to_be_bytes());
                 bytes.extend_from_slice(&covered.to_be_bytes());
+            }
+            if let Some(Named { rest, pairs }) = named {
+                bytes.extend_from_slice(&rest.offset().to_be_bytes());
+                bytes.push(pairs.len() as u8);
+                for Pair { key, lsn } in pairs {
+                    bytes.extend_from_slice(&key.0.to_be_bytes());
+                    bytes.extend_from_slice(&lsn.offset().to_be_bytes());
+                }
             }
         }
         bytes
@@ -137,8 +153,8 @@ fn is_void(shard: &Shard) -> bool {
 
 fn read_cluster(reader: &mut Reader<'_>) -> Option<(Shard, u64)> {
     let (system_identifier, era) = (reader.u64()?, reader.u64()?);
-    let (count, forgotten) = (usize::from(reader.u8()?), reader.u8()?);
-    if count > PARTS_MAX || forgotten > 1 {
+    let (count, flags) = (usize::from(reader.u8()?), reader.u8()?);
+    if count > PARTS_MAX || flags & !(FORGOTTEN | NAMED) != 0 {
         return None;
     }
     let mut parts: Vec<Part> = Vec::with_capacity(count);
@@ -152,12 +168,34 @@ fn read_cluster(reader: &mut Reader<'_>) -> Option<(Shard, u64)> {
             }
             _ => return None,
         };
-        let part = Part { position: Position { timeline, lsn }, branch, vouched };
+        let part = Part { position: Position { timeline, lsn }, branch, vouched, named: None };
         if parts.last().is_some_and(|last| last.order() >= part.order()) {
             return None;
         }
         parts.push(part);
     }
-    let shard = Shard { system_identifier, parts, forgotten: forgotten == 1 };
+    if flags & NAMED != 0 {
+        let last = parts.last_mut()?;
+        last.named = Some(read_named(reader, last.position.lsn)?);
+    }
+    let shard = Shard { system_identifier, parts, forgotten: flags & FORGOTTEN != 0 };
     (!is_void(&shard)).then_some((shard, era))
+}
+
+/// What is known by key of a position at `lsn`.
+fn read_named(reader: &mut Reader<'_>, lsn: Lsn) -> Option<Named> {
+    let (rest, count) = (Lsn::new(reader.u64()?), usize::from(reader.u8()?));
+    if count == 0 || count > PAIRS_MAX {
+        return None;
+    }
+    let mut pairs: Vec<Pair> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let pair = Pair { key: Brief(reader.u32()?), lsn: Lsn::new(reader.u64()?) };
+        let rises = pairs.last().is_none_or(|last| last.key < pair.key);
+        if !rises || pair.lsn <= rest || pair.lsn > lsn {
+            return None;
+        }
+        pairs.push(pair);
+    }
+    Some(Named { rest, pairs })
 }

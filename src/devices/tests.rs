@@ -2,7 +2,7 @@ use super::deferred::{Deferred, Due, USERS_MAX};
 use super::eras::{Eras, Standing};
 use super::record::BYTES_MAX;
 use super::*;
-use crate::token::tests::{drawn, part};
+use crate::token::tests::{drawn, named, part};
 use crate::token::{CLUSTERS_MAX, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 use proptest::prelude::*;
@@ -18,7 +18,25 @@ pub(super) fn tokens() -> impl Strategy<Value = Token> {
     let vouched = (prop::option::of(1..3_u64), number());
     let parts = (1..5_u32, 0..3_u64, number(), vouched)
         .prop_map(|(timeline, branch, lsn, vouched)| part(timeline, branch, lsn, vouched));
-    drawn(prop_oneof![8 => number(), 2 => 1..40_u64], parts, CLUSTERS_MAX)
+    let keys = (
+        number(),
+        prop::collection::vec((prop::sample::select(vec![0, 1, 255, 256, 1 << 31, u32::MAX]), number()), 0..4),
+    );
+    let keys = (keys, prop::collection::vec((0..20_u32, number()), 0..10));
+    (drawn(prop_oneof![8 => number(), 2 => 1..40_u64], parts, CLUSTERS_MAX), keys).prop_map(
+        |(token, ((rest, few), many))| {
+            let by_key = |shard: &Shard| {
+                let mut shard = shard.clone();
+                if let Some(last) = shard.parts.pop() {
+                    let keys = if shard.system_identifier.is_multiple_of(2) { &few } else { &many };
+                    shard.parts.push(named(last, rest, keys));
+                }
+                shard
+            };
+            let shards = token.shards().iter().map(by_key).collect();
+            Token::from_shards(shards, token.is_overflown(), token.is_collapsed())
+        },
+    )
 }
 
 /// Records as instances make them: some answer for a cluster, in this era or another.
@@ -85,7 +103,15 @@ fn the_bytes_are_part_of_the_format() {
     let pinned = format!("0000000300000000000000090000000000000102{}", "00".repeat(16));
     let vouched = "0000000400000000000000090000000000000101000000000000abcd0000000000000103";
     assert_eq!(hex, format!("485744010201{cluster}{pinned}{vouched}"));
-    assert_eq!(BYTES_MAX, 2598);
+    let named = named(part(4, 9, 0x0103, (None, 0)), 0x0100, &[(7, 0x0102), (0x0102_0304, 0x0103)]);
+    let token =
+        Token::from_shards(vec![Shard { system_identifier: 5, parts: vec![named], forgotten: true }], false, false);
+    let hex: String = Record::of(token).encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    let cluster = "000000000000000500000000000000000103";
+    let pinned = format!("0000000400000000000000090000000000000103{}", "00".repeat(16));
+    let keys = "000000000000010002000000070000000000000102010203040000000000000103";
+    assert_eq!(hex, format!("485744010001{cluster}{pinned}{keys}"));
+    assert_eq!(BYTES_MAX, 4278);
     assert!(include_str!("exchange.lua").contains(&format!("local BYTES_MAX = {BYTES_MAX}\n")));
 }
 

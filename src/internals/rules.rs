@@ -11,6 +11,7 @@ use crate::flight::Flights;
 use crate::freshness::Fallback;
 use crate::history::Standing;
 use crate::lineage::Lineage;
+use crate::named::Brief;
 use crate::session::State;
 use crate::sights::Seen;
 use crate::source::Role;
@@ -203,6 +204,7 @@ impl Fill {
             stamp: self.stamp(),
             history: self.history,
             slots: Slots::new(epochs.slots().key(&name(self.key)), []),
+            brief: Brief::of(&name(self.key)),
             life: Life { filled_ms: 0, expires_ms: u64::MAX },
             fill: self.fill,
             filled_here: true,
@@ -324,7 +326,7 @@ impl Client {
     /// The read cannot be answered.
     pub fn demand(&self, knowledge: &Knowledge) -> Result<Demand, Trouble> {
         let lineage = knowledge.span.map(|(lineage, ..)| Lineage::from_number(lineage));
-        let own = self.session().floor(&knowledge.history(), lineage);
+        let own = self.session().floor(&knowledge.history(), lineage, None);
         match own.standing {
             Standing::Floor(_) => {}
             Standing::Ahead => return Err(Trouble::Ahead),

@@ -220,7 +220,17 @@ pub(crate) fn drawn(
 pub(crate) fn part(timeline: u32, branch: u64, lsn: u64, (lineage, pin): (Option<u64>, u64)) -> Part {
     let (position, lineage) = (Position::new(timeline, Lsn::new(lsn)), lineage.map(Lineage::from_number));
     let vouched = Vouched::below(position.lsn, lineage, Lsn::new(pin));
-    Part { position, branch: Branch::from_number(branch), vouched }
+    Part { position, branch: Branch::from_number(branch), vouched, named: None }
+}
+
+/// The same, of which these keys are known to be all that was written above `rest`.
+pub(crate) fn named(part: Part, rest: u64, keys: &[(u32, u64)]) -> Part {
+    let within = |lsn: u64| Lsn::new(lsn).min(part.position.lsn);
+    let write = |&(key, lsn): &(u32, u64)| (Named::of_write(within(lsn), &[Brief(key)]), within(lsn));
+    let all = keys.iter().map(write).fold((None, within(rest)), |(named, top), (other, lsn)| {
+        (Named::merge((named, top), (other, lsn)), top.max(lsn))
+    });
+    Part { named: all.0, ..part }
 }
 
 proptest! {
@@ -297,6 +307,84 @@ proptest! {
             prop_assert_eq!(floor, writes.iter().map(|(lsn, _)| *lsn).max().unwrap_or(0));
             let must = writes.iter().filter(|(_, of)| *of != lineage).map(|(lsn, _)| *lsn).max().unwrap_or(0);
             prop_assert!(pin >= must.min(floor), "lineage {} may cover from {}, and {} is not in it", lineage, pin, must);
+        }
+    }
+}
+
+/// What the token demands of these keys: how far, and of that what is pinned.
+fn scoped(token: &Token, lineage: u64, keys: &[u32]) -> (u64, u64) {
+    let keys: Vec<Brief> = keys.iter().copied().map(Brief).collect();
+    let demand = token.demand_of(&first(), Some(Lineage::from_number(lineage)), Some(&keys));
+    (demand.floor.offset(), Vouched::pin(demand.vouched, demand.floor).offset())
+}
+
+#[test]
+fn a_key_is_asked_for_what_was_written_to_it_and_all_for_everything() {
+    let lineage = Some(Lineage::from_number(1));
+    let mut token = Token::at(&first(), position(1, 10));
+    token.raise_for(&first(), position(1, 20), lineage, &[Brief(5)]);
+    token.raise_for(&first(), position(1, 30), None, &[Brief(6)]);
+    token.raise_for(&first(), position(1, 40), lineage, &[Brief(7)]);
+    assert_eq!(pinned_in(&token, 1), (40, 30), "as ever");
+    assert_eq!(scoped(&token, 1, &[5]), (20, 20), "what is pinned above it may be an older write of the key");
+    assert_eq!(scoped(&token, 1, &[7]), (40, 30));
+    assert_eq!(
+        (scoped(&token, 1, &[6, 5]), scoped(&token, 1, &[9]), scoped(&token, 1, &[])),
+        ((30, 30), (10, 10), (10, 10))
+    );
+    token.raise(&first(), position(1, 25), None);
+    assert_eq!((scoped(&token, 1, &[5]), scoped(&token, 1, &[9])), ((25, 25), (25, 25)), "that may be any key");
+    token.clamp(CLUSTER, position(1, 35));
+    assert_eq!(scoped(&token, 1, &[9]), (35, 35));
+}
+
+#[test]
+fn over_a_failover_what_was_written_is_demanded_of_every_key() {
+    let mut token = Token::at(&first(), position(1, 10));
+    token.raise_for(&first(), position(1, 90), None, &[Brief(5)]);
+    let of = |token: &Token, key: u32| token.demand_of(&promoted(), None, Some(&[Brief(key)])).floor.offset();
+    assert_eq!((of(&token, 5), of(&token, 9)), (90, 10), "it survived, key by key");
+    token.raise_for(&promoted(), position(2, 200), None, &[Brief(6)]);
+    token.fold(&promoted());
+    assert_eq!((of(&token, 5), of(&token, 6), of(&token, 9)), (90, 200, 90));
+    let mut lost = Token::default();
+    lost.raise_for(&first(), position(1, 120), None, &[Brief(5)]);
+    assert_eq!(lost.demand_of(&promoted(), None, Some(&[Brief(9)])).standing, Standing::Lost, "whatever is read");
+    lost.keep_surviving(&promoted());
+    assert_eq!((of(&lost, 5), of(&lost, 9)), (100, 100));
+}
+
+proptest! {
+    /// Strict demands are what they were, and no key is ever asked for more.
+    #[test]
+    fn keys_change_nothing_for_who_asks_for_everything(
+        writes in prop::collection::vec((1..60_u64, 0..4_u64, prop::collection::vec(0..12_u32, 0..4)), 1..16),
+        split in any::<prop::sample::Index>(),
+    ) {
+        let raise = |writes: &[(u64, u64, Vec<u32>)], by_key: bool| {
+            let mut token = Token::default();
+            for (lsn, lineage, keys) in writes {
+                let lineage = Some(*lineage).filter(|lineage| *lineage > 0).map(Lineage::from_number);
+                let keys: Vec<Brief> = keys.iter().copied().filter(|_| by_key).map(Brief).collect();
+                token.raise_for(&first(), position(1, *lsn), lineage, &keys);
+            }
+            token
+        };
+        let (one, other) = writes.split_at(split.index(writes.len()));
+        let mut token = raise(one, true);
+        token.merge(&raise(other, true));
+        let mut plain = raise(one, false);
+        plain.merge(&raise(other, false));
+        for lineage in 1..4 {
+            prop_assert_eq!(pinned_in(&token, lineage), pinned_in(&plain, lineage));
+            prop_assert_eq!(scoped(&plain, lineage, &[3]), pinned_in(&plain, lineage));
+            for key in 0..13 {
+                let (floor, pin) = scoped(&token, lineage, &[key]);
+                let concern = |write: &&(u64, u64, Vec<u32>)| write.2.is_empty() || write.2.contains(&key);
+                let must = writes.iter().filter(concern).map(|write| write.0).max().unwrap_or(0);
+                let pinned = writes.iter().filter(concern).filter(|write| write.1 != lineage).map(|write| write.0).max().unwrap_or(0);
+                prop_assert!(floor >= must && pin >= pinned && pin <= floor && floor <= pinned_in(&token, lineage).0);
+            }
         }
     }
 }

@@ -10,19 +10,26 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | system identifier, big-endian |
-//! | 1 | bits 0 to 2 the number of positions, at most 4; 8 a position could not be remembered; 16 an extension follows |
+//! | 1 | bits 0 to 2 the number of positions, at most 4; 8 a position could not be remembered; 16 an extension follows; 32 keys follow |
 //! | | the positions, by ascending timeline and branch of it: timeline, branch, LSN, each a varint |
 //! | 1 + n | the extension, if any: its length, 1 to 32, and as many bytes |
+//! | 1 + n | the keys, if any: their length, 1 to 128, and as many bytes |
 //!
 //! A varint has seven bits a byte, the lowest first, and the high bit set on all but the last; the shortest form is the only
 //! one. The extension says what a log of retractions vouches for in the last of the positions, the only one that can be of a
 //! log that anybody still hears: the lineage (6), and how far below the position the pin is, a varint, or zero where nothing
 //! is pinned. Whoever does not know it skips it, and takes the position as pinned: that costs hits and nothing else. For the
 //! same reason it is left out where there is no room for it.
+//!
+//! The keys say what is known of the last position key by key: how far below it the rest is, a varint, or zero where the rest is;
+//! and by ascending key, each that was written above the rest, 1 to 8: four bytes of its digest, and how far below the
+//! position it was written, a varint. Of another form they are a later release's, and all up to the position is demanded of every
+//! key. So it is where there is no room for them; where there is room for some, the rest covers the others.
 
 use crate::bytes::Reader;
 use crate::history::Branch;
 use crate::lineage::{Lineage, Vouched};
+use crate::named::{Brief, Named, PAIRS_MAX, Pair};
 use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
@@ -32,16 +39,22 @@ const COLLAPSED: u8 = 2;
 const COUNT: u8 = 7;
 const FORGOTTEN: u8 = 8;
 const EXTENDED: u8 = 16;
+const NAMED: u8 = 32;
 
 const EXTENSION_BYTES_MAX: u8 = 32;
+const NAMED_BYTES_MAX: u8 = 128;
+
+/// Where the bits stand in a cluster's bytes.
+const HEAD_AT: usize = 8;
 
 /// The first bytes of a lineage are zero.
 const LINEAGE_AT: usize = 2;
 
-/// Writes a token into `out`, in at most `room` bytes for a token of one cluster and `room_many` for others. What does not
-/// fit is left out, and the token says so: first clusters other than `own`, then the oldest timelines.
-pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, out: &mut Vec<u8>) {
-    let room = if token.shards().len() > 1 { room_many } else { room };
+/// Writes a token into `out`, in at most `room` bytes for a token of one cluster that names no keys and `room_max` for others.
+/// What does not fit is left out, and the token says so: first the keys written longest ago, then clusters other than
+/// `own`, then the oldest timelines.
+pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_max: usize, out: &mut Vec<u8>) {
+    let room = if token.shards().len() > 1 { room_max } else { room };
     let mut left = room.saturating_sub(1);
     let is_own = |shard: &&Shard| own.contains(&shard.system_identifier);
     let mut chosen = Vec::with_capacity(token.shards().len());
@@ -53,10 +66,19 @@ pub(crate) fn write(token: &Token, own: &[u64], room: usize, room_many: usize, o
         });
         if bytes.len() <= left {
             left -= bytes.len();
-            chosen.push((shard.system_identifier, bytes));
+            chosen.push((shard, bytes));
         }
     }
-    chosen.sort_unstable_by_key(|(system_identifier, _)| *system_identifier);
+    left += room_max.saturating_sub(room);
+    for (shard, bytes) in &mut chosen {
+        let keys = named_bytes(shard, left);
+        if let (false, Some(head)) = (keys.is_empty(), bytes.get_mut(HEAD_AT)) {
+            *head |= NAMED;
+            left -= keys.len();
+            bytes.extend_from_slice(&keys);
+        }
+    }
+    chosen.sort_unstable_by_key(|(shard, _)| shard.system_identifier);
     let overflown = if token.is_overflown() { OVERFLOWN } else { 0 };
     let is_collapsed = token.is_collapsed() || chosen.len() < token.shards().len();
     let collapsed = if is_collapsed { COLLAPSED } else { 0 };
@@ -101,6 +123,30 @@ fn shard_bytes(shard: &Shard, extended: bool) -> Vec<u8> {
     bytes
 }
 
+/// What of the last position is known by key, as much of it as there is room for.
+fn named_bytes(shard: &Shard, room: usize) -> Vec<u8> {
+    let Some(last) = shard.parts.last() else { return Vec::new() };
+    let (lsn, mut named) = (last.position.lsn.offset(), last.named.clone());
+    while let Some(Named { rest, pairs }) = &named {
+        let mut bytes = vec![0];
+        push_varint(&mut bytes, if *rest == Lsn::ZERO { 0 } else { lsn - rest.offset() });
+        for Pair { key, lsn: at } in pairs {
+            bytes.extend_from_slice(&key.0.to_be_bytes());
+            push_varint(&mut bytes, lsn - at.offset());
+        }
+        let length = bytes.len() - 1;
+        if let Some(first) = bytes.first_mut() {
+            // At most 122, which fits.
+            *first = length as u8;
+        }
+        if bytes.len() <= room {
+            return bytes;
+        }
+        named = named.and_then(Named::shorter);
+    }
+    Vec::new()
+}
+
 /// The token in these bytes, or `None` where they are not exactly what [`write()`] makes. Nothing is believed about lengths:
 /// no more is allocated than the bytes can hold.
 pub(crate) fn read(bytes: &[u8]) -> Option<Token> {
@@ -125,14 +171,14 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
     let system_identifier = reader.u64()?;
     let head = reader.u8()?;
     let (count, forgotten) = (usize::from(head & COUNT), head & FORGOTTEN != 0);
-    if head & !(COUNT | FORGOTTEN | EXTENDED) != 0 || count > PARTS_MAX || (count == 0 && !forgotten) {
+    if head & !(COUNT | FORGOTTEN | EXTENDED | NAMED) != 0 || count > PARTS_MAX || (count == 0 && !forgotten) {
         return None;
     }
     let mut parts: Vec<Part> = Vec::with_capacity(count);
     for _ in 0..count {
         let timeline = Timeline(u32::try_from(varint(reader)?).ok()?);
         let branch = Branch::from_number(varint(reader)?);
-        let part = Part { position: Position { timeline, lsn: Lsn::new(varint(reader)?) }, branch, vouched: None };
+        let part = Part::pinned(Position { timeline, lsn: Lsn::new(varint(reader)?) }, branch);
         if parts.last().is_some_and(|last| last.order() >= part.order()) {
             return None;
         }
@@ -152,7 +198,30 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
             last.vouched = Vouched::below(last.position.lsn, lineage, Lsn::new(pinned));
         }
     }
+    if head & NAMED != 0 {
+        let length = reader.u8().filter(|length| (1..=NAMED_BYTES_MAX).contains(length))?;
+        let bytes = reader.take(length.into())?;
+        let last = parts.last_mut()?;
+        last.named = read_named(bytes, last.position.lsn);
+    }
     Some(Shard { system_identifier, parts, forgotten })
+}
+
+/// What is known by key of a position at `lsn`. Nothing where it is not exactly what is written.
+fn read_named(bytes: &[u8], lsn: Lsn) -> Option<Named> {
+    let mut reader = Reader::new(bytes);
+    let at = |below: u64| lsn.offset().checked_sub(below).map(Lsn::new);
+    let rest = varint(&mut reader).and_then(|below| if below == 0 { Some(Lsn::ZERO) } else { at(below) })?;
+    let mut pairs: Vec<Pair> = Vec::with_capacity(PAIRS_MAX);
+    while !reader.is_empty() {
+        let pair = Pair { key: Brief(reader.u32()?), lsn: at(varint(&mut reader)?)? };
+        let rises = pairs.last().is_none_or(|last| last.key < pair.key);
+        if !rises || pair.lsn <= rest || pairs.len() == PAIRS_MAX {
+            return None;
+        }
+        pairs.push(pair);
+    }
+    (!pairs.is_empty()).then_some(Named { rest, pairs })
 }
 
 fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {

@@ -127,9 +127,9 @@ impl Keyring {
         self
     }
 
-    /// The text of `token`: at most 96 bytes for one that names one cluster, else at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX), of `A-Z a-z
-    /// 0-9 - _`. Where more is to be said than fits, clusters that are not in `own` are left out first, and the token
-    /// says that some were.
+    /// The text of `token`: at most 96 bytes for one that names one cluster and no keys, else at most
+    /// [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX), of `A-Z a-z 0-9 - _`. Where more is to be said than fits, keys are no longer told from
+    /// others, then clusters that are not in `own` are left out, and the token says that some were.
     ///
     /// `chance` must be unpredictable and new each time where tokens are [opaque](Self::opaque), and is not used otherwise.
     #[must_use]

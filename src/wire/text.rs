@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// The longest text of a token. Whatever is longer is refused unread.
 pub const TEXT_BYTES_MAX: usize = 256;
 
-/// The longest text of a token that names one cluster.
+/// The longest text of a token that names one cluster and no keys.
 pub(crate) const TEXT_BYTES_MAX_ONE: usize = 96;
 
 /// The most bytes that such texts stand for.

@@ -144,6 +144,12 @@ async fn watermark(moved: &mut Moved) {
     assert_eq!((stats.hits_local, stats.hits_extended), (1, 1));
     assert!(watermark.position > Some(Lsn::ZERO) && watermark.lag == Some(Duration::ZERO), "{watermark:?}");
     assert_eq!((watermark.lag_bytes, watermark.announced), (Some(0), 0));
+    // The message that tells of it takes a while.
+    shared.set_delivery(Delivery::new(|_, _| vec![Duration::from_millis(1)]));
+    one.write(&writer, 1, "joan").await;
+    one.get(&writer, 2).await;
+    assert_eq!(one.users.stats().hits_awaited, 1);
+    shared.set_delivery(Delivery::default());
     // A writer that is cut off behind its commit.
     cluster.set_commit_pace(Duration::from_millis(100), Duration::from_millis(100));
     let mut tx = one.begin(&writer).await;

@@ -1,6 +1,7 @@
 //! The cache over the in-memory edges, in virtual time.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod awaiting;
 mod cancelled;
 mod closing;
 mod counting;
@@ -12,6 +13,7 @@ mod lives;
 mod reading;
 mod refusals;
 mod regressions;
+mod scoped;
 mod sharing;
 mod strategies;
 mod support;

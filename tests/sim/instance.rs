@@ -61,6 +61,7 @@ impl Instance {
         let (plan, ms) = (&world.plan, Duration::from_millis);
         let settings = Settings {
             wait_budget: ms(plan.wait_budget_ms),
+            watermark_wait: ms(plan.watermark_wait_ms),
             probe_interval: ms(plan.probe_interval_ms),
             deaf_age_max: ms(plan.deaf_age_ms_max),
             floor_slots: plan.floor_slots as usize,
@@ -82,6 +83,8 @@ impl Instance {
         let life = ms(plan.time_to_live_ms);
         let cache = store.cache("rows", Rows).time_to_live(life).absent_time_to_live(life);
         let cache = if plan.shared == 1 { cache.shared() } else { cache };
+        let scoped = plan.scoped == 1 || plan.scoped == 2 && number.is_multiple_of(2);
+        let cache = if scoped { cache.scoped() } else { cache };
         let history = Arc::new(AtomicU64::new(store.history().fingerprint()));
         Some(Self { number, history, cache: cache.build().unwrap(), store, death: CancellationToken::new() })
     }

@@ -35,6 +35,7 @@ const ELSEWHERE: &[(Rule, &str)] = &[
         Rule::LineageIsOfHistory,
         "cache regressions::histories::who_does_not_know_where_the_timeline_began_hears_the_log_of_another_history",
     ),
+    (Rule::OverflowIsOfAll, "cache scoped::of_more_keys_than_a_token_has_room_for_none_is_missed"),
     (Rule::ClampIsOfMoment, "cache regressions::histories::a_clamp_never_lowers_a_session_below_its_own_write"),
 ];
 

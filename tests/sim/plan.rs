@@ -44,7 +44,7 @@ troubles! {
 
 /// Names each option with what the seed picks from. The first is the simplest: what a failing run is shrunk to.
 macro_rules! options {
-    ($($(#[$doc:meta])* $name:ident: $choices:expr,)+; $($(#[$ldoc:meta])* $lname:ident: $lchoices:expr,)+) => {
+    ($($(#[$doc:meta])* $name:ident: $choices:expr,)+; $($(#[$ldoc:meta])* $lname:ident: $lchoices:expr,)+; $($(#[$sdoc:meta])* $sname:ident: $schoices:expr,)+) => {
         /// One run.
         #[derive(Debug, Clone)]
         pub(crate) struct Plan {
@@ -52,6 +52,7 @@ macro_rules! options {
             pub(crate) troubles: BTreeSet<Trouble>,
             $($(#[$doc])* pub(crate) $name: u64,)+
             $($(#[$ldoc])* pub(crate) $lname: u64,)+
+            $($(#[$sdoc])* pub(crate) $sname: u64,)+
         }
 
         impl Plan {
@@ -59,14 +60,16 @@ macro_rules! options {
             pub(crate) const OPTIONS: &[(&str, &[u64])] = &[
                 $((stringify!($name), &$choices),)+
                 $((stringify!($lname), &$lchoices),)+
+                $((stringify!($sname), &$schoices),)+
             ];
 
-            fn pick(seed: u64, pick: impl Fn(&mut StdRng, &[u64]) -> u64, dice: &mut StdRng, later: &mut StdRng) -> Self {
+            fn pick(seed: u64, pick: impl Fn(&mut StdRng, &[u64]) -> u64, [dice, later, last]: [&mut StdRng; 3]) -> Self {
                 Self {
                     seed,
                     troubles: BTreeSet::new(),
                     $($name: pick(dice, &$choices),)+
                     $($lname: pick(later, &$lchoices),)+
+                    $($sname: pick(last, &$schoices),)+
                 }
             }
 
@@ -74,6 +77,7 @@ macro_rules! options {
                 match name {
                     $(stringify!($name) => Some(&mut self.$name),)+
                     $(stringify!($lname) => Some(&mut self.$lname),)+
+                    $(stringify!($sname) => Some(&mut self.$sname),)+
                     _ => None,
                 }
             }
@@ -144,16 +148,23 @@ options! {
     slow_writers_permille: [0, 0, 0, 0, 20],
     /// Writers that name what they change before they do.
     named_first_percent: [0, 50],
+    // And from a third.
+    ;
+    /// Caches that ask only for what a session wrote of the key: none, those of all instances, those of every second.
+    scoped: [0, 0, 1, 2],
+    /// How long a read waits for the watermark rather than load.
+    watermark_wait_ms: [0, 0, 2, 30],
 }
 
-/// Of the source of what is drawn later.
+/// Of the sources of what is drawn later.
 const LATER: u64 = 0x5bd1_e995_7b93_b1a7;
+const LAST: u64 = 0x2545_f491_4f6c_dd1d;
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
-        let (mut dice, mut later) = (StdRng::seed_from_u64(seed), StdRng::seed_from_u64(seed ^ LATER));
+        let [mut dice, mut later, mut last] = [0, LATER, LAST].map(|source| StdRng::seed_from_u64(seed ^ source));
         let one_of = |dice: &mut StdRng, choices: &[u64]| choices[dice.random_range(0..choices.len())];
-        let mut plan = Self::pick(seed, one_of, &mut dice, &mut later);
+        let mut plan = Self::pick(seed, one_of, [&mut dice, &mut later, &mut last]);
         let corner = dice.random_range(0..8);
         let first = Trouble::FIRST.len();
         let among = [0, 3, 8, first][dice.random_range(0..4)];

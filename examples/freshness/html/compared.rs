@@ -64,13 +64,7 @@ fn table(page: &mut String, all: &[Summary]) -> Result {
         ("replica reads %", 1, |it| percent(it.replica)),
         ("primary reads %", 1, |it| percent(it.primary)),
     ];
-    rows(page, all, &columns)?;
-    let away: Vec<_> =
-        Contestant::value_variants().iter().filter(|it| !it.is_available()).map(|it| it.name()).collect();
-    if !away.is_empty() {
-        write!(page, "<p class=\"note\">Not available in this version: {}.</p>", away.join(", "))?;
-    }
-    Ok(())
+    rows(page, all, &columns)
 }
 
 /// What the servers were asked. The oracle is computed and asks nobody.

@@ -2,6 +2,7 @@
 
 use super::{Outcome, Target};
 use crate::entry::{Entry, Slots};
+use crate::named::Brief;
 use crate::tier::Bincode;
 use crate::tier::envelope::{Contents, Expected, Limits, Unusable, open, replaces, seal, seal_of};
 use crate::tier::pack::{Packer, Packing, Unpacked};
@@ -127,7 +128,7 @@ impl<V: Serialize + DeserializeOwned + PartialEq + Debug> Forged for Forgery<V> 
 fn seal_again<V: Serialize + DeserializeOwned + PartialEq + Debug>(packing: &Packing<V, Bincode>, found: Unpacked<V>) {
     let Unpacked { value, stamp, life, groups } = found;
     let slots = Slots::new(0, []);
-    let entry = Entry { value, stamp, history: HISTORY, slots, life, fill: 1, filled_here: false };
+    let entry = Entry { value, stamp, history: HISTORY, slots, brief: Brief(0), life, fill: 1, filled_here: false };
     // A number may have been written at more length than it needs, never at less.
     let Ok(again) = packing.seal(KEY, &entry, &groups) else { panic!("what was opened cannot be sealed") };
     let Ok(Some(second)) = packing.open(&again, KEY, HISTORY) else { panic!("what was sealed cannot be opened") };

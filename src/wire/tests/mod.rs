@@ -1,12 +1,13 @@
 //! The forms of a token, its limits, and what becomes of texts that nobody of ours wrote.
 
 mod hostile;
+mod keys;
 
 use super::text::{BYTES_MAX, BYTES_MAX_ONE, TEXT_BYTES_MAX_ONE};
 use super::*;
 use crate::history::Branch;
 use crate::lineage::Lineage;
-use crate::token::tests::{drawn, part};
+use crate::token::tests::{drawn, named, part};
 use crate::token::{Part, Shard};
 use crate::{History, Lsn, Position, Timeline, Token};
 use proptest::prelude::*;
@@ -42,11 +43,7 @@ pub(super) fn now() -> Context<'static> {
 
 /// A token of `clusters`, each with one position per timeline.
 pub(super) fn token(clusters: &[(u64, &[(u32, u64)])]) -> Token {
-    let part = |&(timeline, lsn): &(u32, u64)| Part {
-        position: Position::new(timeline, Lsn::new(lsn)),
-        branch: Branch::default(),
-        vouched: None,
-    };
+    let part = |&(timeline, lsn): &(u32, u64)| Part::pinned(Position::new(timeline, Lsn::new(lsn)), Branch::default());
     let shard = |&(system_identifier, parts): &(u64, &[(u32, u64)])| Shard {
         system_identifier,
         parts: parts.iter().map(part).collect(),
@@ -131,7 +128,7 @@ fn what_a_log_vouches_for_travels_with_a_usual_token() {
         let position = Position::new(3, Lsn::new(1 << 40));
         let lineage = Some(Lineage::from_number(0xABCD_EF01_2345));
         let vouched = crate::lineage::Vouched::below(position.lsn, lineage, Lsn::new(pinned));
-        let part = Part { position, branch: Branch::default(), vouched };
+        let part = Part { vouched, ..Part::pinned(position, Branch::default()) };
         let shard = Shard { system_identifier: CLUSTER, parts: vec![part], forgotten: false };
         let token = Token::from_shards(vec![shard], false, false);
         for keyring in forms() {
@@ -146,11 +143,7 @@ fn what_a_log_vouches_for_travels_with_a_usual_token() {
 fn the_texts_stay_within_their_limits() {
     let worst = |clusters: u64, parts: u32| {
         let parts: Vec<_> = (0..parts)
-            .map(|n| Part {
-                position: Position::new(u32::MAX - 9 + n, Lsn::MAX),
-                branch: Branch::from_number(u64::MAX),
-                vouched: None,
-            })
+            .map(|n| Part::pinned(Position::new(u32::MAX - 9 + n, Lsn::MAX), Branch::from_number(u64::MAX)))
             .collect();
         let shard = |n| Shard { system_identifier: u64::MAX - 20 + n, parts: parts.clone(), forgotten: false };
         Token::from_shards((0..clusters).map(shard).collect(), true, true)
@@ -298,9 +291,10 @@ fn opening_allocates_what_the_token_holds_and_nothing_for_what_is_none() {
 
 pub(super) fn tokens() -> impl Strategy<Value = Token> {
     let vouched = (prop::option::of(0..=Lineage::MAX), any::<u64>());
-    let parts = (0..4_u32, prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<bool>(), vouched).prop_map(
-        |(timeline, branch, lsn, high, vouched)| {
-            part(if high { u32::MAX - timeline } else { timeline }, branch, lsn, vouched)
+    let keys = (any::<u64>(), prop::collection::vec((any::<u32>(), any::<u64>()), 0..10));
+    let parts = (0..4_u32, prop_oneof![Just(0), any::<u64>()], any::<u64>(), any::<bool>(), vouched, keys).prop_map(
+        |(timeline, branch, lsn, high, vouched, (rest, keys))| {
+            named(part(if high { u32::MAX - timeline } else { timeline }, branch, lsn, vouched), rest, &keys)
         },
     );
     drawn(any::<u64>(), parts, 5)
@@ -321,9 +315,13 @@ pub(super) fn is_covered(written: &Token, read: &Token) -> bool {
     })
 }
 
-/// Whether the shard has this part, or had it with less of it pinned.
+/// Whether the shard has this part, or had it with less of it pinned or demanded of every key.
 fn is_pinned_or_same(shard: &Shard, part: &Part) -> bool {
-    shard.parts.iter().any(|own| own == part || *part == Part { vouched: None, ..*own })
+    shard.parts.iter().any(|own| {
+        let same = (own.position, own.branch) == (part.position, part.branch);
+        let vouched = part.vouched.is_none() || part.vouched == own.vouched;
+        same && vouched && keys::are_covered(own, part)
+    })
 }
 
 proptest! {
@@ -331,7 +329,8 @@ proptest! {
     fn nothing_is_lost_without_being_said(token in tokens()) {
         for keyring in forms() {
             let text = keyring.write(&token, &[], &now(), [3; 12]);
-            let limit = if token.shards().len() > 1 { TEXT_BYTES_MAX } else { TEXT_BYTES_MAX_ONE };
+            let short = token.shards().len() <= 1 && !keys::are_named(&token);
+            let limit = if short { TEXT_BYTES_MAX_ONE } else { TEXT_BYTES_MAX };
             prop_assert!(text.len() <= limit, "{}", text.len());
             let read = keyring.open(text.as_bytes(), &now()).unwrap().token;
             prop_assert!(is_covered(&token, &read), "{token:?} {read:?}");
@@ -373,10 +372,10 @@ pub(super) fn judge_everywhere(token: &Token) {
     let switches = vec![crate::Switch { from: Timeline(1), at: Lsn::new(1000) }];
     let history = History::new(CLUSTER, Timeline(3), switches).set_back(Lsn::new(500), 0);
     let session = crate::Session::from_token(token.clone());
-    std::hint::black_box(session.floor(&history, None));
+    std::hint::black_box(session.floor(&history, None, None));
     session.accept_loss(&history);
     session.raise(&history, Position::new(3, Lsn::new(7)), None);
-    let floor = session.floor(&history, None);
+    let floor = session.floor(&history, None, None);
     assert!(floor.tag >= Lsn::new(7));
 }
 
