@@ -64,6 +64,7 @@ mod tests {
     fn setup(capacity: u64, shared: bool) -> Setup {
         Setup {
             strategy: Strategy::Position,
+            scoped: false,
             time_to_live: Duration::from_secs(1),
             capacity,
             instances: 2,
