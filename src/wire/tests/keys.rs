@@ -92,3 +92,18 @@ fn keys_of_another_form_are_demanded_of_all() {
     let none = [&[0][..], &CLUSTER.to_be_bytes(), &[8 | 32, 1, 0]].concat();
     assert_eq!(body::read(&none), None, "of no position");
 }
+
+/// The text is a fixture too, made in another language.
+#[test]
+fn keys_are_part_of_the_format() {
+    let text = "AgFqsTuAAGVOz1KsWgABIQEAyPeMIA2IJwECAwQA__79_KwCVi34l4mWftuKHj2TlzqYGw";
+    let part = named(
+        part(1, 0, 0x403_3BC8, (None, 0)),
+        0x403_3BC8 - 5_000,
+        &[(0x0102_0304, 0x403_3BC8), (0xFFFE_FDFC, 0x403_3BC8 - 300)],
+    );
+    let shard = Shard { system_identifier: 7_300_000_000_000_000_001, parts: vec![part], forgotten: false };
+    let token = Token::from_shards(vec![shard], false, false);
+    assert_eq!(keyring().open(text.as_bytes(), &now()).unwrap().token, token);
+    assert_eq!(keyring().write(&token, &[], &now(), [0; 12]), text);
+}
