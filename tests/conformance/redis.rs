@@ -4,13 +4,13 @@ use crate::{Result, until};
 use highwater::devices::{DeviceStore, Exchange, RedisDevices};
 use highwater::ledger::{Announcement, Ledger, Notice, Pulse, RedisLedger, Settlement, Subscription};
 use highwater::memory::Shared;
-use highwater::testkit::RedisServer;
+use highwater::testkit::{RedisCluster, RedisServer};
 use highwater::tier::{Address, Offer, RedisTier, SharedTier};
 use highwater::{Digest, Lsn, Position, RedisLink, RedisSettings};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-both! { Shared, Redis:
+both! { Shared, real Redis, clustered Clustered: [
     no_slot_moves_backwards,
     what_cannot_be_compared_gives_way_and_is_not_admitted,
     lives_end,
@@ -20,7 +20,7 @@ both! { Shared, Redis:
     the_watermark_waits_for_what_was_announced,
     what_was_missed_is_kept_for_a_while,
     records_of_users_are_merged_and_a_loss_begins_an_era,
-}
+] }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -91,6 +91,43 @@ impl Server for Redis {
     async fn lose_everything(&self) -> Result {
         self.0.kill().await?;
         Ok(self.0.start_again().await?)
+    }
+}
+
+struct Clustered(RedisCluster);
+
+impl Clustered {
+    async fn link(&self) -> Result<RedisLink> {
+        Ok(RedisLink::connect(RedisSettings::cluster(self.0.urls()).namespace("shop")).await?)
+    }
+}
+
+impl Server for Clustered {
+    type Tier = RedisTier;
+    type Ledger = RedisLedger;
+    type Devices = RedisDevices;
+
+    async fn devices(&self) -> Result<RedisDevices> {
+        Ok(RedisDevices::open(self.link().await?).await?)
+    }
+
+    async fn start() -> Result<Self> {
+        Ok(Self(RedisCluster::start().await?))
+    }
+
+    async fn open(&self) -> Result<(RedisTier, RedisLedger)> {
+        let link = self.link().await?;
+        Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
+    }
+
+    async fn lose_everything(&self) -> Result {
+        for server in self.0.servers() {
+            server.kill().await?;
+        }
+        for server in self.0.servers() {
+            server.start_again().await?;
+        }
+        Ok(self.0.wait_until_whole().await?)
     }
 }
 

@@ -1,0 +1,289 @@
+//! The nodes of a Redis Cluster, and the way of each key to the one that has it.
+//!
+//! The client library's cluster client is not used: all that it carries waits while it looks for one lost node, it takes
+//! part of no subscription without another protocol, and it does not tell which node answered. Here each node has the same
+//! connection as a server that stands alone, so one that is away costs those only who ask for its keys.
+
+use super::connect::{Dial, Refusal};
+use super::node::{Node, bytes};
+use super::slots::{Range, ranges, slot_of};
+use super::{Call, Lua, tolerable};
+use crate::Error;
+use crate::tier::TierError;
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use redis::{ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// A cluster, kept up in the background. The task ends with the owner.
+pub(super) struct Cluster {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+struct Shared {
+    seeds: Vec<Dial>,
+    map: ArcSwap<Map>,
+    /// Held while the map is being replaced.
+    turn: Mutex<()>,
+    looks: AtomicUsize,
+}
+
+/// Which node has which slots, from the first to the last of each.
+#[derive(Default)]
+struct Map(Vec<(u16, u16, Arc<Node>)>);
+
+/// What is asked of several nodes.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Get(&'a [String]),
+    Run(&'a Lua, &'a [Call<'a>]),
+}
+
+/// How often somebody is asked who has the keys of a node that is away.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Asks these servers, one after the other, until one tells its cluster, and connects to all of it. What cannot be
+    /// reached now is looked for again. Dropped, it leaves nothing behind.
+    pub(super) async fn connect(seeds: Vec<Dial>) -> Result<Self, Error> {
+        let (map, turn, looks) = (ArcSwap::default(), Mutex::default(), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { seeds, map, turn, looks });
+        for seed in &shared.seeds {
+            match ask(seed).await {
+                Ok(ranges) => {
+                    shared.adopt(seed, ranges).await;
+                    break;
+                }
+                Err(refusal) => tolerable(seed, refusal)?,
+            }
+        }
+        let keeper = tokio::spawn(keep(Arc::clone(&shared)));
+        Ok(Self { shared, keeper })
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.shared.map.load().is_up()
+    }
+
+    /// The node that has a key, as far as is known.
+    pub(super) fn node_of(&self, key: &str) -> Result<Arc<Node>, TierError> {
+        self.shared.map.load().node_of(key).map(Arc::clone).ok_or_else(nobody)
+    }
+
+    /// What lies under these names; what a node that is away has is nothing. An error where no node answered.
+    pub(super) async fn get(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>, TierError> {
+        let (mut found, mut answered, mut failure) = (Vec::with_capacity(names.len()), names.is_empty(), None);
+        for answer in self.put(Question::Get(names), names.len()).await {
+            let answer = answer.and_then(|value| match value {
+                // A key of another type.
+                Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(Value::Nil),
+                Value::ServerError(error) => {
+                    Err(TierError::new("Redis refused a read").caused_by(RedisError::from(error)))
+                }
+                value => Ok(value),
+            });
+            answered |= answer.is_ok();
+            found.push(answer.map_err(|error| failure = Some(error)).ok().and_then(bytes));
+        }
+        failure.filter(|_| !answered).map_or(Ok(found), Err)
+    }
+
+    /// Runs a script once for each call, each where its first key lies.
+    pub(super) async fn run(&self, script: &Lua, calls: &[Call<'_>]) -> Result<Vec<Value>, TierError> {
+        self.put(Question::Run(script, calls), calls.len()).await.into_iter().collect()
+    }
+
+    /// Puts all parts of a question, those for one node together and to all nodes at once; and once more where a node says
+    /// that it has not, or no longer, what it was asked for.
+    async fn put(&self, question: Question<'_>, parts: usize) -> Vec<Result<Value, TierError>> {
+        let mut answers: Vec<_> = (0..parts).map(|_| Err(nobody())).collect();
+        let map = self.shared.map.load_full();
+        let mover = self.round(question, &map, 0..parts, &mut answers).await;
+        if let Some(mover) = mover {
+            self.shared.look(&map, Some(&mover)).await;
+            let moved: Vec<_> = (0..parts).filter(|at| answers.get(*at).is_some_and(is_moved)).collect();
+            let map = self.shared.map.load_full();
+            self.round(question, &map, moved, &mut answers).await;
+        }
+        answers
+    }
+
+    /// Returns a node that has not what it was asked for, where there is one.
+    async fn round(
+        &self,
+        question: Question<'_>,
+        map: &Map,
+        parts: impl IntoIterator<Item = usize>,
+        answers: &mut [Result<Value, TierError>],
+    ) -> Option<Arc<Node>> {
+        let mut groups: Vec<(&Arc<Node>, Vec<usize>)> = Vec::new();
+        for part in parts {
+            let Some(node) = question.key(part).and_then(|key| map.node_of(key)) else { continue };
+            match groups.iter_mut().find(|(other, _)| Arc::ptr_eq(other, node)) {
+                Some((_, group)) => group.push(part),
+                None => groups.push((node, vec![part])),
+            }
+        }
+        let outcomes = join_all(groups.iter().map(|(node, group)| question.put(node, group))).await;
+        let mut mover = None;
+        for ((node, group), outcome) in groups.into_iter().zip(outcomes) {
+            let mut values = outcome.map(Vec::into_iter);
+            for part in group {
+                let answer = match &mut values {
+                    Ok(values) => values.next().ok_or_else(nobody),
+                    Err(error) => Err(error.clone()),
+                };
+                if is_moved(&answer) {
+                    mover = Some(Arc::clone(node));
+                }
+                if let Some(place) = answers.get_mut(part) {
+                    *place = answer;
+                }
+            }
+        }
+        mover
+    }
+}
+
+impl Question<'_> {
+    fn key(&self, part: usize) -> Option<&str> {
+        match self {
+            Self::Get(names) => names.get(part),
+            Self::Run(_, calls) => calls.get(part).and_then(|call| call.keys.first()),
+        }
+        .map(String::as_str)
+    }
+
+    /// Puts these parts to one node.
+    async fn put(self, node: &Node, parts: &[usize]) -> Result<Vec<Value>, TierError> {
+        match self {
+            Self::Get(names) => {
+                let mut pipeline = redis::pipe();
+                for name in parts.iter().filter_map(|part| names.get(*part)) {
+                    pipeline.cmd("GET").arg(name);
+                }
+                node.requests(&mut pipeline).await
+            }
+            Self::Run(script, calls) => {
+                let calls: Vec<_> = parts.iter().filter_map(|part| calls.get(*part)).collect();
+                node.run(script, &calls).await
+            }
+        }
+    }
+}
+
+impl Map {
+    fn node_of(&self, key: &str) -> Option<&Arc<Node>> {
+        let slot = slot_of(key);
+        self.0.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map(|(_, _, node)| node)
+    }
+
+    fn is_up(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(_, _, node)| node.is_up())
+    }
+}
+
+impl Shared {
+    /// Replaces the map, unless that has been done since it was `seen`: by what `first` says, or else the first node or seed
+    /// that answers, another one every time.
+    async fn look(&self, seen: &Arc<Map>, first: Option<&Arc<Node>>) {
+        let _turn = self.turn.lock().await;
+        if !Arc::ptr_eq(seen, &self.map.load_full()) {
+            return;
+        }
+        let nodes = seen.0.iter().map(|(_, _, node)| node).filter(|node| node.is_up());
+        let mut nodes: Vec<_> = first.map_or_else(|| nodes.collect(), |first| vec![first]);
+        let turns = self.looks.fetch_add(1, Ordering::Relaxed).checked_rem(nodes.len()).unwrap_or_default();
+        nodes.rotate_left(turns);
+        for node in nodes {
+            let answer = node.requests(redis::pipe().cmd("CLUSTER").arg("SLOTS")).await;
+            if let Some(ranges) = answer.ok().and_then(|answers| ranges(answers.first()?)) {
+                return self.adopt(node.dial(), ranges).await;
+            }
+        }
+        if first.is_none() {
+            for seed in &self.seeds {
+                if let Ok(ranges) = ask(seed).await {
+                    return self.adopt(seed, ranges).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what the server at `asked` said for the map, once all that is new in it was connected to or has refused.
+    async fn adopt(&self, asked: &Dial, ranges: Vec<Range>) {
+        let before = self.map.load_full();
+        let mut nodes: Vec<Arc<Node>> = before.0.iter().map(|(_, _, node)| Arc::clone(node)).collect();
+        let mut places = Vec::with_capacity(ranges.len());
+        for Range { first, last, host, port } in ranges {
+            if let Ok(dial) = asked.at(host.as_deref(), port) {
+                places.push((first, last, dial));
+            }
+        }
+        let mut unknown: Vec<&Dial> = Vec::new();
+        for (_, _, dial) in &places {
+            let is_known =
+                nodes.iter().map(|node| node.dial()).chain(unknown.iter().copied()).any(|other| at(other, dial));
+            if !is_known {
+                unknown.push(dial);
+            }
+        }
+        let connected = join_all(unknown.into_iter().map(|dial| Node::connect(dial.clone()))).await;
+        for (node, refusal) in connected {
+            if let Some(refusal) = refusal {
+                crate::trace::redis_unreachable(node.dial(), &refusal, &refusal.remedy().unwrap_or_default());
+            }
+            nodes.push(Arc::new(node));
+        }
+        let of = |dial: &Dial| nodes.iter().find(|node| at(node.dial(), dial)).cloned();
+        let map = places.iter().filter_map(|(first, last, dial)| Some((*first, *last, of(dial)?))).collect();
+        self.map.store(Arc::new(Map(map)));
+    }
+}
+
+/// Whether both lead to one place.
+fn at(one: &Dial, other: &Dial) -> bool {
+    let place = |dial: &Dial| match dial.address() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some((host.clone(), *port)),
+        _ => None,
+    };
+    place(one) == place(other)
+}
+
+/// Which slots lie where, asked of a server that may not be connected to yet.
+async fn ask(seed: &Dial) -> Result<Vec<Range>, Refusal> {
+    let mut connection = seed.command_connection().await?;
+    let answer = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.map_err(Refusal::Error)?;
+    ranges(&answer).ok_or_else(|| Refusal::Nobody(nobody()))
+}
+
+/// Looks for who has the keys of nodes that are away, for ever.
+async fn keep(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        let map = shared.map.load_full();
+        if !map.is_up() {
+            shared.look(&map, None).await;
+        }
+    }
+}
+
+fn nobody() -> TierError {
+    TierError::new("no node of the Redis cluster is known to have the key")
+}
+
+fn is_moved(answer: &Result<Value, TierError>) -> bool {
+    let moved = ErrorKind::from(ServerErrorKind::Moved);
+    matches!(answer, Ok(Value::ServerError(error)) if RedisError::from(error.clone()).kind() == moved)
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
