@@ -236,12 +236,14 @@ async fn what_waiting_does_not_mend_is_refused() {
                   +evalsha +publish +subscribe +select";
     let cluster = RedisCluster::builder()
         .config("user", format!("blind {rights}"))
+        .config("user", format!("writeless {rights} +cluster|slots -hdel"))
         .config("user", format!("enough {rights} +cluster|slots"))
         .start()
         .await
         .unwrap();
     let settings = |user| RedisSettings::cluster(cluster.servers().iter().map(|server| server.url_as(user, "pass")));
     assert!(refused(settings("blind")).await.contains("+cluster|slots"));
+    assert!(refused(settings("writeless")).await.contains("+hdel"));
     let (tier, ledger) = opened(settings("enough")).await.expect("the rights that the remedy names");
     tier.admit((0..20).map(|number| offer(number, entry(1))).collect()).await.unwrap();
     ledger.retract(&notice(2, &[1, 2, 3]), MINUTE, None).await.unwrap();
