@@ -110,7 +110,20 @@ impl Cluster {
             let map = self.shared.map.load_full();
             self.round(question, &map, moved, &mut answers).await;
         }
+        self.follow(question, &mut answers).await;
         answers
+    }
+
+    /// Puts again what lies in a slot that is just moving, where its old node says that the key is already at the new one.
+    async fn follow(&self, question: Question<'_>, answers: &mut [Result<Value, TierError>]) {
+        let map = self.shared.map.load_full();
+        let asked = answers.iter().enumerate().filter_map(|(part, answer)| Some((part, map.node_asked(answer)?)));
+        let puts = asked.map(async |(part, node)| (part, question.put_asking(node, part).await));
+        for (part, answer) in join_all(puts).await {
+            if let Some(place) = answers.get_mut(part) {
+                *place = answer;
+            }
+        }
     }
 
     /// Returns a node that has not what it was asked for, where there is one.
@@ -175,9 +188,32 @@ impl Question<'_> {
             }
         }
     }
+
+    /// Puts one part to a node that does not have the slot yet, and may have the key.
+    async fn put_asking(self, node: &Node, part: usize) -> Result<Value, TierError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ASKING");
+        match self {
+            Self::Get(names) => {
+                pipeline.cmd("GET").arg(names.get(part));
+            }
+            Self::Run(script, calls) => {
+                calls.iter().skip(part).take(1).for_each(|call| script.add(&mut pipeline, call, true))
+            }
+        }
+        node.requests(&mut pipeline).await?.pop().ok_or_else(nobody)
+    }
 }
 
 impl Map {
+    /// The node at which an answer says that the key already is.
+    fn node_asked(&self, answer: &Result<Value, TierError>) -> Option<&Arc<Node>> {
+        let Ok(Value::ServerError(error)) = answer else { return None };
+        let error = RedisError::from(error.clone());
+        let (address, _) = error.redirect_node().filter(|_| error.kind() == ErrorKind::from(ServerErrorKind::Ask))?;
+        self.0.iter().map(|(_, _, node)| node).find(|node| node.dial().to_string() == address)
+    }
+
     fn node_of(&self, key: &str) -> Option<&Arc<Node>> {
         let slot = slot_of(key);
         self.0.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map(|(_, _, node)| node)
@@ -258,7 +294,10 @@ fn at(one: &Dial, other: &Dial) -> bool {
 /// Which slots lie where, asked of a server that may not be connected to yet.
 async fn ask(seed: &Dial) -> Result<Vec<Range>, Refusal> {
     let mut connection = seed.command_connection().await?;
-    let answer = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await.map_err(Refusal::Error)?;
+    // Asking changes nothing here: it shows that the right to do so is there.
+    let mut question = redis::pipe();
+    question.cmd("ASKING").ignore().cmd("CLUSTER").arg("SLOTS");
+    let [answer] = question.query_async::<[Value; 1]>(&mut connection).await.map_err(Refusal::Error)?;
     ranges(&answer).ok_or_else(|| Refusal::Nobody(nobody()))
 }
 

@@ -163,4 +163,4 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
 
 /// What a Redis user needs to be allowed; `select` only where the URL names a database.
 const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +del +hset +hget +hmget +hdel +time +info +eval \
-                      +evalsha +publish +subscribe +select, with a device store +getrange, and of a cluster +cluster|slots";
+                      +evalsha +publish +subscribe +select, with a device store +getrange, and of a cluster +cluster|slots +asking";

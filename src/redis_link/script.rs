@@ -27,7 +27,7 @@ impl Lua {
         Self { text, hash: Script::new(text).get_hash().to_owned() }
     }
 
-    fn add(&self, pipeline: &mut Pipeline, call: &Call<'_>, by_text: bool) {
+    pub(super) fn add(&self, pipeline: &mut Pipeline, call: &Call<'_>, by_text: bool) {
         let run = if by_text { pipeline.cmd("EVAL").arg(self.text) } else { pipeline.cmd("EVALSHA").arg(&self.hash) };
         run.arg(call.keys.len()).arg(&call.keys).arg(&call.args);
     }

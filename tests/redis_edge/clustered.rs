@@ -139,6 +139,11 @@ async fn a_node_that_is_away_costs_its_keys_alone() {
 
 /// Moves a slot with its keys, as an operator would.
 async fn move_slot(cluster: &RedisCluster, key: &str, to: usize) {
+    move_slot_and(cluster, key, to, async || {}).await;
+}
+
+/// The same, and something else when all keys of the slot are there and the slot is not.
+async fn move_slot_and(cluster: &RedisCluster, key: &str, to: usize, meanwhile: impl AsyncFnOnce()) {
     let from = cluster.owner_of(key).await.unwrap();
     let (source, target) = (&cluster.servers()[from], &cluster.servers()[to]);
     let slot: u16 = admin(source, &["CLUSTER", "KEYSLOT", key]).await;
@@ -151,6 +156,7 @@ async fn move_slot(cluster: &RedisCluster, key: &str, to: usize) {
     for key in keys {
         admin::<()>(source, &["MIGRATE", "127.0.0.1", &target.port().to_string(), &key, "0", "5000"]).await;
     }
+    meanwhile().await;
     for server in [target, source] {
         admin::<()>(server, &["CLUSTER", "SETSLOT", &slot, "NODE", &to]).await;
     }
@@ -167,10 +173,20 @@ async fn a_slot_that_moved_is_followed_at_once() {
     move_slot(&cluster, &name(1), (owner + 2) % 3).await;
     tier.admit(vec![offer(1, entry(4))]).await.unwrap();
     assert_eq!(tier.fetch(&[address(1)]).await.unwrap(), [Some(entry(4))]);
+    let moving = async || {
+        assert_eq!(tier.fetch(&[address(1), address(2)]).await.unwrap()[0], Some(entry(4)), "it is there already");
+        tier.admit(vec![offer(1, entry(5))]).await.unwrap();
+    };
+    move_slot_and(&cluster, &name(1), owner, moving).await;
+    assert_eq!(tier.fetch(&[address(1)]).await.unwrap(), [Some(entry(5))]);
     // The log goes along, and is another one then: what it vouched for before, it does not vouch for any more.
     let here = ledger.announce(&announcement(1)).await.unwrap().expect("announced");
     let log = cluster.owner_of(LOG).await.unwrap();
-    move_slot(&cluster, LOG, (log + 1) % 3).await;
+    let moving = async || {
+        let announced = ledger.announce(&announcement(2)).await.unwrap().expect("announced");
+        assert_ne!(announced, here, "another server has it");
+    };
+    move_slot_and(&cluster, LOG, (log + 1) % 3, moving).await;
     let settled = ledger.retract(&notice(9, &[1]), MINUTE, settlement(1)).await.unwrap();
     let there = settled.vouched_by.expect("it stands in the log");
     assert_ne!(there, here);
@@ -236,13 +252,15 @@ async fn what_waiting_does_not_mend_is_refused() {
                   +evalsha +publish +subscribe +select";
     let cluster = RedisCluster::builder()
         .config("user", format!("blind {rights}"))
-        .config("user", format!("writeless {rights} +cluster|slots -hdel"))
-        .config("user", format!("enough {rights} +cluster|slots"))
+        .config("user", format!("unasking {rights} +cluster|slots"))
+        .config("user", format!("writeless {rights} +cluster|slots +asking -hdel"))
+        .config("user", format!("enough {rights} +cluster|slots +asking"))
         .start()
         .await
         .unwrap();
     let settings = |user| RedisSettings::cluster(cluster.servers().iter().map(|server| server.url_as(user, "pass")));
     assert!(refused(settings("blind")).await.contains("+cluster|slots"));
+    assert!(refused(settings("unasking")).await.contains("+asking"));
     assert!(refused(settings("writeless")).await.contains("+hdel"));
     let (tier, ledger) = opened(settings("enough")).await.expect("the rights that the remedy names");
     tier.admit((0..20).map(|number| offer(number, entry(1))).collect()).await.unwrap();
