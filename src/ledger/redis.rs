@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The log of retractions in a Redis server.
+/// The log of retractions in a Redis server, or on one node of a cluster.
 ///
 /// Scripts go over the link that the shared tier uses too; every subscription has a connection of its own.
 #[derive(Debug, Clone)]

@@ -111,25 +111,24 @@ impl RedisCluster {
         self.servers.iter().map(RedisServer::url).collect()
     }
 
-    /// The number of the server that has this key, as one that runs knows it.
+    /// The number of the server that has this key, by what it says of itself: the others may hear of it later.
     ///
     /// # Errors
     ///
-    /// If none answers, or nobody has the key.
+    /// If one that runs does not answer, or nobody has the key.
     ///
     /// # Cancellation
     ///
     /// Safe: it only asks.
     pub async fn owner_of(&self, key: &str) -> Result<usize, TestkitError> {
-        for server in self.servers.iter().filter(|server| server.pid().is_some()) {
+        for (number, server) in self.servers.iter().enumerate().filter(|(_, server)| server.pid().is_some()) {
             let slot: u16 = ask(server, "CLUSTER", &["KEYSLOT", key]).await?;
             let nodes: String = ask(server, "CLUSTER", &["NODES"]).await?;
-            let port = nodes.lines().find_map(|node| port_of_owner(node, slot));
-            if let Some(owner) = self.servers.iter().position(|server| Some(server.port()) == port) {
-                return Ok(owner);
+            if nodes.lines().any(|node| is_own(node, slot)) {
+                return Ok(number);
             }
         }
-        Err(self.too_late("an owner of the key", "no server knows one"))
+        Err(self.too_late("an owner of the key", "no server says that it is"))
     }
 
     /// Waits until all servers that run agree that all slots are served.
@@ -210,14 +209,12 @@ async fn ask<T: FromRedisValue>(server: &RedisServer, verb: &'static str, args: 
     redis::cmd(verb).arg(args).query_async(&mut connection).await.map_err(|source| server.refused(verb, source))
 }
 
-/// The port in this line of `CLUSTER NODES`, if it is of who has the slot: name, address, flags, five more, and slots.
-fn port_of_owner(node: &str, slot: u16) -> Option<u16> {
-    let mut words = node.split(' ');
-    let address = words.nth(1)?;
+/// Whether this line of `CLUSTER NODES` is of who was asked, and that has the slot: name, address, flags, five more, slots.
+fn is_own(node: &str, slot: u16) -> bool {
+    let mut words = node.split(' ').skip(2);
     let has = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some((first.parse().ok()?..=last.parse().ok()?).contains(&slot))
+        matches!((first.parse(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
     };
-    words.skip(6).find(|range| has(range) == Some(true))?;
-    address.split_once('@')?.0.rsplit_once(':')?.1.parse().ok()
+    words.next().is_some_and(|flags| flags.contains("myself,master")) && words.skip(5).any(has)
 }

@@ -8,10 +8,10 @@ use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The shared tier in a Redis server.
+/// The shared tier in a Redis server, or spread over the nodes of a cluster.
 ///
 /// Every operation is one round trip, bounded by the link's response time-out, and fails at once while there is no
-/// connection.
+/// connection. In a cluster it goes to all nodes at once, and a second and third time only while slots move.
 #[derive(Debug, Clone)]
 pub struct RedisTier {
     link: RedisLink,
