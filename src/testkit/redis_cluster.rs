@@ -26,7 +26,7 @@ pub struct RedisClusterBuilder {
     patience: Duration,
 }
 
-/// Redis servers that divide the slots among themselves, in temporary folders, gone when dropped.
+/// Redis servers (7 or later) that divide the slots among themselves, in temporary folders, gone when dropped.
 ///
 /// A server that is restarted has its slots and its name in the cluster, and no keys. Where it has a replica, that takes
 /// its slots a second or two after it was lost, and it comes back as the replica.
