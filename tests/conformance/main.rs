@@ -35,6 +35,7 @@ macro_rules! on {
 mod eviction;
 mod postgres;
 mod redis;
+mod servers;
 mod worlds;
 
 /// What a heartbeat says of an instance that knows of this generation.
