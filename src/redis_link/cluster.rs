@@ -1,7 +1,7 @@
 //! The nodes of a Redis Cluster, and the way of each key to the one that has it.
 //!
-//! The client library's cluster client is not used: all that it carries waits while it looks for one lost node, it takes
-//! part of no subscription without another protocol, and it does not tell which node answered. Here each node has the same
+//! The client library's cluster client is not used: all that it carries waits while it looks for one lost node, it subscribes
+//! only over another version of the protocol, and it does not tell which node answered. Here each node has the same
 //! connection as a server that stands alone, so one that is away costs those only who ask for its keys.
 
 use super::connect::{Dial, Refusal};
@@ -10,14 +10,13 @@ use super::slots::{Range, ranges, slot_of};
 use super::{Call, Lua, tolerable};
 use crate::Error;
 use crate::tier::TierError;
-use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use redis::{ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, Value};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// A cluster, kept up in the background. The task ends with the owner.
 pub(super) struct Cluster {
@@ -27,10 +26,10 @@ pub(super) struct Cluster {
 
 struct Shared {
     seeds: Vec<Dial>,
-    map: ArcSwap<Map>,
-    /// Held while the map is being replaced.
-    turn: Mutex<()>,
-    looks: AtomicUsize,
+    map: watch::Sender<Arc<Map>>,
+    /// A node that has not what it was asked for, and can tell who has.
+    mover: Mutex<Option<Arc<Node>>>,
+    moved: Notify,
 }
 
 /// Which node has which slots, from the first to the last of each.
@@ -47,12 +46,15 @@ enum Question<'a> {
 /// How often somebody is asked who has the keys of a node that is away.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long whoever finds that a key has moved waits for the new map.
+const MAP_TIME_MAX: Duration = Duration::from_secs(1);
+
 impl Cluster {
     /// Asks these servers, one after the other, until one tells its cluster, and connects to all of it. What cannot be
     /// reached now is looked for again. Dropped, it leaves nothing behind.
     pub(super) async fn connect(seeds: Vec<Dial>) -> Result<Self, Error> {
-        let (map, turn, looks) = (ArcSwap::default(), Mutex::default(), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { seeds, map, turn, looks });
+        let map = watch::Sender::new(Arc::default());
+        let shared = Arc::new(Shared { seeds, map, mover: Mutex::default(), moved: Notify::new() });
         for seed in &shared.seeds {
             match ask(seed).await {
                 Ok(ranges) => {
@@ -67,12 +69,12 @@ impl Cluster {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.shared.map.load().is_up()
+        self.shared.map().is_up()
     }
 
     /// The node that has a key, as far as is known.
     pub(super) fn node_of(&self, key: &str) -> Result<Arc<Node>, TierError> {
-        self.shared.map.load().node_of(key).map(Arc::clone).ok_or_else(nobody)
+        self.shared.map().node_of(key).map(Arc::clone).ok_or_else(nobody)
     }
 
     /// What lies under these names; what a node that is away has is nothing. An error where no node answered.
@@ -102,12 +104,11 @@ impl Cluster {
     /// that it has not, or no longer, what it was asked for.
     async fn put(&self, question: Question<'_>, parts: usize) -> Vec<Result<Value, TierError>> {
         let mut answers: Vec<_> = (0..parts).map(|_| Err(nobody())).collect();
-        let map = self.shared.map.load_full();
+        let map = self.shared.map();
         let mover = self.round(question, &map, 0..parts, &mut answers).await;
         if let Some(mover) = mover {
-            self.shared.look(&map, Some(&mover)).await;
+            let map = self.shared.map_after(&map, mover).await;
             let moved: Vec<_> = (0..parts).filter(|at| answers.get(*at).is_some_and(is_moved)).collect();
-            let map = self.shared.map.load_full();
             self.round(question, &map, moved, &mut answers).await;
         }
         self.follow(question, &mut answers).await;
@@ -116,7 +117,7 @@ impl Cluster {
 
     /// Puts again what lies in a slot that is just moving, where its old node says that the key is already at the new one.
     async fn follow(&self, question: Question<'_>, answers: &mut [Result<Value, TierError>]) {
-        let map = self.shared.map.load_full();
+        let map = self.shared.map();
         let asked = answers.iter().enumerate().filter_map(|(part, answer)| Some((part, map.node_asked(answer)?)));
         let puts = asked.map(async |(part, node)| (part, question.put_asking(node, part).await));
         for (part, answer) in join_all(puts).await {
@@ -225,35 +226,45 @@ impl Map {
 }
 
 impl Shared {
-    /// Replaces the map, unless that has been done since it was `seen`: by what `first` says, or else the first node or seed
-    /// that answers, another one every time.
-    async fn look(&self, seen: &Arc<Map>, first: Option<&Arc<Node>>) {
-        let _turn = self.turn.lock().await;
-        if !Arc::ptr_eq(seen, &self.map.load_full()) {
-            return;
+    fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.borrow())
+    }
+
+    /// The map after the one that was `seen`, in which `mover` has what it has not; the same where there is none in time.
+    async fn map_after(&self, seen: &Arc<Map>, mover: Arc<Node>) -> Arc<Map> {
+        let mut maps = self.map.subscribe();
+        let is_seen = Arc::ptr_eq(&maps.borrow_and_update(), seen);
+        if is_seen {
+            *self.mover.lock().unwrap_or_else(PoisonError::into_inner) = Some(mover);
+            self.moved.notify_one();
+            let _ = timeout(MAP_TIME_MAX, maps.changed()).await;
         }
-        let nodes = seen.0.iter().map(|(_, _, node)| node).filter(|node| node.is_up());
-        let mut nodes: Vec<_> = first.map_or_else(|| nodes.collect(), |first| vec![first]);
-        let turns = self.looks.fetch_add(1, Ordering::Relaxed).checked_rem(nodes.len()).unwrap_or_default();
-        nodes.rotate_left(turns);
-        for node in nodes {
+        self.map()
+    }
+
+    /// Replaces the map by what the first of these tells: `mover`, the other nodes, the seeds.
+    async fn look(&self, mover: Option<Arc<Node>>, turn: usize) {
+        let map = self.map();
+        let mut nodes: Vec<_> = map.0.iter().map(|(_, _, node)| node).filter(|node| node.is_up()).collect();
+        // One that was cut off would tell an old map for ever.
+        let turn = turn.checked_rem(nodes.len()).unwrap_or_default();
+        nodes.rotate_left(turn);
+        for node in mover.iter().chain(nodes) {
             let answer = node.requests(redis::pipe().cmd("CLUSTER").arg("SLOTS")).await;
             if let Some(ranges) = answer.ok().and_then(|answers| ranges(answers.first()?)) {
                 return self.adopt(node.dial(), ranges).await;
             }
         }
-        if first.is_none() {
-            for seed in &self.seeds {
-                if let Ok(ranges) = ask(seed).await {
-                    return self.adopt(seed, ranges).await;
-                }
+        for seed in &self.seeds {
+            if let Ok(ranges) = ask(seed).await {
+                return self.adopt(seed, ranges).await;
             }
         }
     }
 
     /// Takes what the server at `asked` said for the map, once all that is new in it was connected to or has refused.
     async fn adopt(&self, asked: &Dial, ranges: Vec<Range>) {
-        let before = self.map.load_full();
+        let before = self.map();
         let mut nodes: Vec<Arc<Node>> = before.0.iter().map(|(_, _, node)| Arc::clone(node)).collect();
         let mut places = Vec::with_capacity(ranges.len());
         for Range { first, last, host, port } in ranges {
@@ -278,7 +289,7 @@ impl Shared {
         }
         let of = |dial: &Dial| nodes.iter().find(|node| at(node.dial(), dial)).cloned();
         let map = places.iter().filter_map(|(first, last, dial)| Some((*first, *last, of(dial)?))).collect();
-        self.map.store(Arc::new(Map(map)));
+        self.map.send_replace(Arc::new(Map(map)));
     }
 }
 
@@ -301,13 +312,13 @@ async fn ask(seed: &Dial) -> Result<Vec<Range>, Refusal> {
     ranges(&answer).ok_or_else(|| Refusal::Nobody(nobody()))
 }
 
-/// Looks for who has the keys of nodes that are away, for ever.
+/// Looks for who has what has moved, and the keys of nodes that are away, for ever.
 async fn keep(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(LOOK_PAUSE).await;
-        let map = shared.map.load_full();
-        if !map.is_up() {
-            shared.look(&map, None).await;
+    for turn in 0_usize.. {
+        let _ = timeout(LOOK_PAUSE, shared.moved.notified()).await;
+        let mover = shared.mover.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if mover.is_some() || !shared.map().is_up() {
+            shared.look(mover, turn).await;
         }
     }
 }
