@@ -54,7 +54,8 @@ impl HighwaterBuilder {
         nodes.into_iter().fold(self, Self::replica)
     }
 
-    /// Shares entries and retractions with other instances through this Redis, which may be lost at any time.
+    /// Shares entries and retractions with other instances through this Redis, which may be lost at any time; by the URL of one
+    /// server, or as [`RedisSettings`].
     pub fn redis(mut self, redis: impl Into<RedisSettings>) -> Self {
         self.redis = Some(redis.into());
         self

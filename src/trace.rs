@@ -88,11 +88,11 @@ events! {
     /// Markers that a retraction could not leave in the shared tier: what is refused there costs a miss later.
     debug markers_not_left(failed: i64 => failed) "markers could not be left in the shared tier";
     /// Redis cannot be reached, and is tried again until it can.
-    warn redis_unreachable(error: &dyn Display => display(error), remedy: &str => remedy) "Redis cannot be reached";
+    warn redis_unreachable(node: &dyn Display => display(node), error: &dyn Display => display(error), remedy: &str => remedy) "Redis cannot be reached";
     /// The connection to Redis broke, or did not answer in time; another is opened.
-    warn redis_lost(error: &dyn Display => display(error)) "the connection to Redis is lost";
+    warn redis_lost(node: &dyn Display => display(node), error: &dyn Display => display(error)) "the connection to Redis is lost";
     /// Redis is connected to again.
-    info redis_back(failures: u32 => failures) "connected to Redis";
+    info redis_back(node: &dyn Display => display(node), failures: u32 => failures) "connected to Redis";
     /// Heartbeats cannot be sent, told once until they can.
     warn heartbeat_failed(error: &dyn Display => display(error), cause: &dyn Display => display(cause)) "a heartbeat cannot be sent";
     /// No subscription can be opened, told once until one is.

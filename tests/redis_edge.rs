@@ -1,6 +1,6 @@
 //! The shared tier and the log on a real Redis: what is a configuration error, what is a miss, and what nothing costs.
 #![cfg(feature = "testkit")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
 use highwater::ledger::{Notice, Pulse, RedisLedger};
 use highwater::tier::{Address, Offer, RedisTier};
@@ -15,6 +15,8 @@ mod addresses;
 mod authority;
 #[path = "redis_edge/cancelled.rs"]
 mod cancelled;
+#[path = "redis_edge/clustered.rs"]
+mod clustered;
 #[path = "common/dropped.rs"]
 mod dropped;
 #[cfg(feature = "tls")]
@@ -56,14 +58,14 @@ fn notice(lsn: u64, keys: &[u64]) -> Notice {
     Notice { history: 0xAB, position: Position::new(1, Lsn::new(lsn)), keys, groups: Vec::new() }
 }
 
-async fn opened(url: String) -> Result<(RedisTier, RedisLedger), Error> {
-    let link = RedisLink::connect(RedisSettings::new(url).namespace("shop")).await?;
+async fn opened(redis: impl Into<RedisSettings>) -> Result<(RedisTier, RedisLedger), Error> {
+    let link = RedisLink::connect(redis.into().namespace("shop")).await?;
     Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
 }
 
 /// The text of a configuration error with all its causes.
-async fn refused(url: String) -> String {
-    let Err(error) = opened(url).await else { panic!("it must be refused") };
+async fn refused(redis: impl Into<RedisSettings>) -> String {
+    let Err(error) = opened(redis).await else { panic!("it must be refused") };
     assert!(error.is_configuration(), "{error}");
     told(&error)
 }

@@ -2,7 +2,7 @@
 
 use super::record::BYTES_MAX;
 use super::{DeviceStore, Exchange, Exchanged};
-use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use crate::redis_link::{Call, Lua, RedisLink};
 use crate::sealed::Sealed;
 use crate::tier::TierError;
 use crate::tier::redis::life_ms;
@@ -44,7 +44,7 @@ impl RedisDevices {
                 devices.era
             )));
         }
-        misconfigured(answers)?;
+        devices.link.misconfigured(answers)?;
         Ok(devices)
     }
 
@@ -56,7 +56,8 @@ impl RedisDevices {
         let disbelieved = disbelieved.map(u64::to_be_bytes);
         let disbelieved = disbelieved.as_ref().map_or(&[][..], |id| id);
         let call = Call {
-            keys: vec![self.era.clone(), format!("{}:d:{user}", self.link.namespace())],
+            // In a cluster all records lie where the era does, which the braces say.
+            keys: vec![self.era.clone(), format!("{}:d:{{{}}}:{user}", self.link.namespace(), self.era)],
             args: vec![record, from, life.as_bytes(), &candidate, disbelieved],
         };
         self.link.run(&self.exchange, &[call]).await

@@ -199,6 +199,11 @@ mod on_a_server {
         (link.clone(), RedisDevices::open(link).await.unwrap())
     }
 
+    async fn put(link: &RedisLink, user: Digest, record: &[u8]) {
+        let name = format!("highwater:d:{{highwater:devices}}:{user}");
+        link.requests(&name, ::redis::pipe().set(&name, record)).await.unwrap();
+    }
+
     fn exchange(record: Vec<u8>, from: Vec<u8>) -> Exchange {
         Exchange { record, from, life: Duration::from_secs(60), disbelieved: None }
     }
@@ -227,8 +232,7 @@ mod on_a_server {
         for (number, (stored, incoming, knew)) in cases.into_iter().enumerate() {
             let user = Digest::of_user(&number.to_be_bytes());
             if let Some(stored) = &stored {
-                let set = ::redis::Cmd::set(format!("highwater:d:{user}"), stored.as_slice());
-                link.request(&set).await.unwrap().unwrap();
+                put(&link, user, stored).await;
             }
             let from = stored.clone().filter(|_| knew).unwrap_or_default();
             let found = devices.exchange(user, exchange(incoming.encode(), from.clone())).await.unwrap();
@@ -268,7 +272,7 @@ mod on_a_server {
         let (link, devices) = opened(&server).await;
         let user = Digest::of_user(b"x");
         let huge = vec![b'H'; 2 << 20];
-        link.request(&::redis::Cmd::set(format!("highwater:d:{user}"), &huge[..])).await.unwrap().unwrap();
+        put(&link, user, &huge).await;
         let found = devices.exchange(user, exchange(vec![], vec![])).await.unwrap();
         assert_eq!(found.record.len(), BYTES_MAX + 1);
         assert!(Record::decode(&found.record).is_none());

@@ -115,7 +115,8 @@ pub trait Ledger: Sealed + Send + Sync + 'static {
 
     /// In one atomic step: leaves a marker at each key in the shared tier, to stay for `keep`, takes the log's next
     /// sequence number, ends the announcement, raises the watermark as far as that and all others allow, keeps the message
-    /// for those who miss it, and publishes it. Dropped, it may have happened or not.
+    /// for those who miss it, and publishes it. In a cluster the markers are left in steps of their own, before. Dropped, it
+    /// may have happened or not.
     fn retract(
         &self,
         notice: &Notice,

@@ -2,9 +2,9 @@
 
 use super::{Announcement, Beat, Ledger, Lineage, Notice, Pulse, Retracted, Settlement, Subscription, message};
 use crate::Error;
-use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use crate::redis_link::{Call, Lua, RedisLink};
 use crate::sealed::Sealed;
-use crate::tier::redis::{entry_name, life_ms};
+use crate::tier::redis::{admission, entry_name, life_ms};
 use crate::tier::{Address, TierError, envelope};
 use futures_util::StreamExt;
 use redis::aio::PubSubStream;
@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The log of retractions in a Redis server.
+/// The log of retractions in a Redis server, or on one node of a cluster.
 ///
 /// Scripts go over the link that the shared tier uses too; every subscription has a connection of its own.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ struct Scripts {
     beat: Lua,
     repair: Lua,
     check: Lua,
+    admit: Lua,
 }
 
 /// A script behind the functions that all of them share.
@@ -48,6 +49,7 @@ impl Scripts {
             beat: script!("beat.lua"),
             repair: script!("repair.lua"),
             check: script!("check.lua"),
+            admit: admission(),
         }
     }
 }
@@ -61,14 +63,15 @@ impl RedisLedger {
     ///
     /// [`Error::is_configuration`] where the Redis user lacks a right, or where the name of the log's record is taken.
     pub async fn open(link: RedisLink) -> Result<Self, Error> {
-        let (namespace, database) = (link.namespace(), link.dial().database());
+        let (namespace, database) = (link.namespace(), link.database());
         // A channel is heard in all numbered databases, and the log's record lies in one.
         let (record, channel) = (format!("{namespace}:log"), format!("{namespace}:bus:{database}"));
         let ledger = Self { link, record, channel, scripts: Arc::new(Scripts::new()) };
         let (candidate, body) = (candidate(), message::heartbeat(rand::random(), 0));
-        let nowhere = Address { history: 0, key: crate::Digest::from_bytes([0; 16]) };
+        // Where an entry could lie; in a cluster on the log's node, which the braces say.
+        let nowhere = format!("{}:e:{{{}}}", ledger.link.namespace(), ledger.record);
         let check = Call {
-            keys: vec![ledger.record.clone(), entry_name(ledger.link.namespace(), &nowhere)],
+            keys: vec![ledger.record.clone(), nowhere],
             args: vec![ledger.channel.as_bytes(), &candidate, &body],
         };
         let answers = ledger.link.run(&ledger.scripts.check, &[check]).await;
@@ -78,9 +81,9 @@ impl RedisLedger {
             return Err(Error::configuration(ledger.taken()));
         }
         let reachable = answers.is_ok();
-        misconfigured(answers)?;
+        ledger.link.misconfigured(answers)?;
         if reachable
-            && let Err(refusal) = ledger.link.dial().subscription(&ledger.channel).await
+            && let Err(refusal) = ledger.link.subscription(&ledger.record, &ledger.channel).await
             && let Some(remedy) = refusal.remedy()
         {
             return Err(Error::configuration_because(remedy, refusal));
@@ -94,6 +97,20 @@ impl RedisLedger {
             Some(Value::ServerError(error)) => Err(self.refused(error.into())),
             Some(answer) => Ok(answer),
             None => Err(TierError::new("Redis did not answer a script of the log")),
+        }
+    }
+
+    /// Leaves markers on the nodes of a cluster, before the log is told: whoever hears of the retraction finds them. One that
+    /// cannot be left is no failure, for the reason that retract.lua gives.
+    async fn leave(&self, addresses: impl Iterator<Item = String>, marker: &[u8], keep: &str) {
+        let calls: Vec<_> =
+            addresses.map(|address| Call { keys: vec![address], args: vec![marker, keep.as_bytes()] }).collect();
+        let failed = match self.link.run(&self.scripts.admit, &calls).await {
+            Ok(outcomes) => outcomes.iter().filter(|outcome| !matches!(outcome, Value::Int(0 | 1))).count(),
+            Err(_) => calls.len(),
+        };
+        if failed != 0 {
+            crate::trace::markers_not_left(failed as i64);
         }
     }
 
@@ -165,7 +182,12 @@ impl Ledger for RedisLedger {
         let (marker, keep, candidate) = (envelope::marker(notice.position), life_ms(keep), candidate());
         let body = message::retraction(notice);
         let address = |key| entry_name(self.link.namespace(), &Address { history: notice.history, key });
-        let keys = std::iter::once(self.record.clone()).chain(notice.keys.iter().copied().map(address)).collect();
+        let (mut keys, addresses) = (vec![self.record.clone()], notice.keys.iter().copied().map(address));
+        if self.link.is_cluster() {
+            self.leave(addresses, &marker, &keep).await;
+        } else {
+            keys.extend(addresses);
+        }
         let flush = settlement.map(|settlement| settlement.flush.offset().to_be_bytes());
         let id: &[u8] = settlement.as_ref().map_or(&[], |settlement| &settlement.id);
         let flush: &[u8] = flush.as_ref().map_or(&[], |flush| flush);
@@ -218,7 +240,7 @@ impl Ledger for RedisLedger {
 
     /// Dropping the future closes the connection that was being opened.
     async fn subscribe(&self) -> Result<RedisSubscription, TierError> {
-        let opened = self.link.dial().subscription(&self.channel).await;
+        let opened = self.link.subscription(&self.record, &self.channel).await;
         let pubsub =
             opened.map_err(|refusal| TierError::new("Redis did not open a subscription").caused_by(refusal))?;
         let (_, stream) = pubsub.split();

@@ -1,7 +1,7 @@
 -- Numbers one retraction, leaves its markers, ends its announcement and publishes it (after rule.lua and log.lua).
 --
 -- KEYS[1]    the log
--- KEYS[2..]  the addresses of the keys that changed
+-- KEYS[2..]  the addresses of the keys that changed; none in a cluster, where their markers were left before
 -- ARGV[1]    the channel
 -- ARGV[2]    the id of a new log, should one have to be begun
 -- ARGV[3]    the marker

@@ -1,16 +1,17 @@
 //! Opening connections, and telling what waiting mends from what it does not.
 
 use super::RedisSettings;
-use super::url::{ONE_SERVER, client};
+use super::url::client;
 use crate::Error;
 use crate::tier::TierError;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Where to connect to, checked.
+#[derive(Clone)]
 pub(crate) struct Dial {
     client: Client,
     database: i64,
@@ -18,14 +19,33 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(super) fn new(settings: RedisSettings) -> Result<Self, Error> {
+    /// One for each URL of the settings, and there is at least one.
+    pub(super) fn all(settings: &RedisSettings) -> Result<Vec<Self>, Error> {
         settings.check()?;
-        let (client, database) = client(&settings)?;
-        Ok(Self { client, database, settings })
+        let dial = |url: &String| {
+            let (client, database) = client(settings, url)?;
+            Ok(Self { client, database, settings: settings.clone() })
+        };
+        settings.urls.iter().map(dial).collect()
     }
 
-    pub(crate) fn namespace(&self) -> &str {
-        &self.settings.namespace
+    /// The same at another port and host, or at this one's, with the same user, password and trust.
+    pub(super) fn at(&self, host: Option<&str>, port: u16) -> Result<Self, RedisError> {
+        let info = self.client.get_connection_info();
+        let address = match info.addr().clone() {
+            ConnectionAddr::TcpTls { host: own, insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host: host.map_or(own, str::to_owned), port, insecure, tls_params }
+            }
+            ConnectionAddr::Tcp(own, _) => ConnectionAddr::Tcp(host.map_or(own, str::to_owned), port),
+            other => other,
+        };
+        let client = Client::open(info.clone().set_addr(address))?;
+        Ok(Self { client, database: self.database, settings: self.settings.clone() })
+    }
+
+    /// The host and the port, or where the socket lies.
+    pub(super) fn address(&self) -> &ConnectionAddr {
+        self.client.get_connection_info().addr()
     }
 
     /// The number of the database that keys lie in.
@@ -66,6 +86,13 @@ impl Dial {
     }
 }
 
+/// Where it leads.
+impl fmt::Display for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().fmt(f)
+    }
+}
+
 impl fmt::Debug for Dial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Dial").field(&self.settings).finish()
@@ -79,6 +106,8 @@ pub(crate) enum Refusal {
     Error(RedisError),
     #[error("nothing was answered within {0:?}")]
     TimedOut(Duration),
+    #[error(transparent)]
+    Nobody(TierError),
 }
 
 impl Refusal {
@@ -86,7 +115,7 @@ impl Refusal {
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             Self::Error(error) => remedy(error),
-            Self::TimedOut(_) => None,
+            Self::TimedOut(_) | Self::Nobody(_) => None,
         }
     }
 }
@@ -110,8 +139,8 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
              where <namespace> is the configured one"
         ));
     }
-    if matches!(error.code(), Some("CROSSSLOT" | "MOVED" | "ASK" | "CLUSTERDOWN")) {
-        return Some(format!("this Redis is part of a cluster ({text}): {ONE_SERVER}"));
+    if text.contains("cluster support disabled") {
+        return Some("this Redis is no cluster: give it as RedisSettings::new".into());
     }
     if text.contains("refused to switch database") {
         return Some("Redis refused the database number at the end of its URL: use one that it has, such as 0".into());
@@ -132,17 +161,6 @@ pub(crate) fn remedy(error: &RedisError) -> Option<String> {
     })
 }
 
-/// The first answer that waiting does not mend, as an error. Everything else is left to later: that there is no
-/// connection, that memory is short, that the server is a replica just now.
-pub(crate) fn misconfigured(outcome: Result<Vec<Value>, TierError>) -> Result<(), Error> {
-    let refused = outcome.into_iter().flatten().find_map(|answer| {
-        let Value::ServerError(error) = answer else { return None };
-        let error = RedisError::from(error);
-        Some((remedy(&error)?, error))
-    });
-    refused.map_or(Ok(()), |(remedy, error)| Err(Error::configuration_because(remedy, error)))
-}
-
 /// What a Redis user needs to be allowed; `select` only where the URL names a database.
 const RIGHTS: &str = "~<namespace>:* &<namespace>:* +get +mget +set +del +hset +hget +hmget +hdel +time +info +eval \
-                      +evalsha +publish +subscribe +select, and with a device store +getrange";
+                      +evalsha +publish +subscribe +select, with a device store +getrange, and of a cluster +cluster|slots +asking";

@@ -1,6 +1,6 @@
 //! Scripts: by their hash, and by their text where the server has lost it.
 
-use super::RedisLink;
+use super::node::Node;
 use crate::tier::TierError;
 use redis::{ErrorKind, Pipeline, Script, ServerErrorKind, Value};
 
@@ -27,19 +27,16 @@ impl Lua {
         Self { text, hash: Script::new(text).get_hash().to_owned() }
     }
 
-    fn add(&self, pipeline: &mut Pipeline, call: &Call<'_>, by_text: bool) {
+    pub(super) fn add(&self, pipeline: &mut Pipeline, call: &Call<'_>, by_text: bool) {
         let run = if by_text { pipeline.cmd("EVAL").arg(self.text) } else { pipeline.cmd("EVALSHA").arg(&self.hash) };
         run.arg(call.keys.len()).arg(&call.keys).arg(&call.args);
     }
 }
 
-impl RedisLink {
+impl Node {
     /// Runs a script once for each call, in order, and returns what each returned: the errors of the server are among
     /// the values. Dropped, any number of the runs may have happened.
-    ///
-    /// A server that has lost the script is sent its text with the same call, so there is no moment between loading and
-    /// running in which it could be lost again, and no right to load scripts is needed.
-    pub(crate) async fn run(&self, script: &Lua, calls: &[Call<'_>]) -> Result<Vec<Value>, TierError> {
+    pub(super) async fn run(&self, script: &Lua, calls: &[&Call<'_>]) -> Result<Vec<Value>, TierError> {
         let mut values = Vec::with_capacity(calls.len());
         for calls in batches(calls) {
             let mut pipeline = redis::pipe();
@@ -60,7 +57,7 @@ impl RedisLink {
 }
 
 /// The calls in the same order, as many at a time as may be sent together; a call that is larger goes alone.
-fn batches<'a, 'b>(mut calls: &'b [Call<'a>]) -> impl Iterator<Item = &'b [Call<'a>]> {
+fn batches<'a, 'b>(mut calls: &'b [&'a Call<'a>]) -> impl Iterator<Item = &'b [&'a Call<'a>]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = calls.iter().take(PIPELINED_MAX).take_while(|call| {
@@ -93,7 +90,7 @@ mod tests {
             let bytes = vec![0; 2 << 20];
             let call = |length: &usize| Call { keys: Vec::new(), args: vec![bytes.get(..*length).unwrap()] };
             let calls: Vec<_> = lengths.iter().map(call).collect();
-            batches(&calls).map(<[_]>::len).collect::<Vec<_>>()
+            batches(&calls.iter().collect::<Vec<_>>()).map(<[_]>::len).collect::<Vec<_>>()
         };
         assert_eq!(sizes(&[]), Vec::<usize>::new());
         assert_eq!(sizes(&[1; 130]), [64, 64, 2]);

@@ -9,7 +9,8 @@ use std::time::Duration;
 #[derive(Clone)]
 #[must_use]
 pub struct RedisSettings {
-    pub(super) url: String,
+    pub(super) urls: Vec<String>,
+    pub(super) is_cluster: bool,
     pub(super) namespace: String,
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
@@ -21,12 +22,22 @@ impl RedisSettings {
     /// `redis+unix:///path?user=app&pass=password&db=0` for a socket), with the namespace `highwater`.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
-            url: url.into(),
+            urls: vec![url.into()],
+            is_cluster: false,
             namespace: "highwater".to_owned(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
             root_certificates: None,
         }
+    }
+
+    /// The Redis Cluster that these servers belong to; the others are found by asking them. All are reached with the user,
+    /// the password and the trust of the first URL.
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut settings = Self::new("");
+        settings.urls = urls.into_iter().map(Into::into).collect();
+        settings.is_cluster = true;
+        settings
     }
 
     /// What the names of all keys and channels begin with: 1 to 64 letters, digits, `_`, `.` or `-`. Instances share
@@ -64,6 +75,9 @@ impl RedisSettings {
                 self.namespace
             )));
         }
+        if self.urls.is_empty() {
+            return Err(Error::configuration("no server of the Redis cluster is given: give the URLs of some of them"));
+        }
         if self.connect_timeout.is_zero() || self.response_timeout.is_zero() {
             return Err(Error::configuration("a Redis timeout of zero lets nothing through: give some milliseconds"));
         }
@@ -73,9 +87,10 @@ impl RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, namespace, connect_timeout, response_timeout, root_certificates } = self;
-        // The URL may hold a password.
+        let Self { urls: _, is_cluster, namespace, connect_timeout, response_timeout, root_certificates } = self;
+        // A URL may hold a password.
         f.debug_struct("RedisSettings")
+            .field("is_cluster", is_cluster)
             .field("namespace", namespace)
             .field("connect_timeout", connect_timeout)
             .field("response_timeout", response_timeout)

@@ -13,15 +13,21 @@ const FORM: &str = "write redis://user:password@host:6379/0, with special charac
 const SOCKET_FORM: &str = "write redis+unix:///path?user=app&pass=password&db=0";
 
 /// What is no single server.
-pub(super) const ONE_SERVER: &str = "Redis Cluster and Sentinel are not supported: give one server, or an address that leads to \
-                          the primary";
+const CLUSTER: &str = "give the servers of a Redis Cluster one by one, as RedisSettings::cluster";
+const SENTINEL: &str = "Sentinel is not supported: give an address that leads to the primary";
 
 /// The client of the server that a URL names, and the number of its database.
-pub(super) fn client(settings: &RedisSettings) -> Result<(Client, i64), Error> {
-    let text = settings.url.trim();
+pub(super) fn client(settings: &RedisSettings, url: &str) -> Result<(Client, i64), Error> {
+    let text = url.trim();
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-    if scheme.contains("cluster") || scheme.contains("sentinel") {
-        return refuse(ONE_SERVER);
+    if scheme.contains("cluster") {
+        return refuse(CLUSTER);
+    }
+    if scheme.contains("sentinel") {
+        return refuse(SENTINEL);
+    }
+    if settings.is_cluster && scheme.ends_with("unix") {
+        return refuse("a socket leads to one server, and the others of its cluster could not be reached");
     }
     let encrypted = matches!(scheme.as_str(), "rediss" | "valkeys");
     if encrypted && cfg!(not(feature = "tls")) {
@@ -34,7 +40,7 @@ pub(super) fn client(settings: &RedisSettings) -> Result<(Client, i64), Error> {
     }
     let Some(url) = parse_redis_url(text) else { return refuse(FORM) };
     if url.host_str().is_some_and(|host| host.contains(',')) {
-        return refuse(&format!("it names several hosts, and {ONE_SERVER}"));
+        return refuse(&format!("it names several hosts: {CLUSTER}"));
     }
     match url.fragment() {
         Some("insecure") => {

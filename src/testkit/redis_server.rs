@@ -322,7 +322,7 @@ impl RedisServer {
         redis::cmd(verb).arg(args).exec_async(&mut connection).await.map_err(|source| self.refused(verb, source))
     }
 
-    fn refused(&self, doing: &'static str, source: redis::RedisError) -> TestkitError {
+    pub(crate) fn refused(&self, doing: &'static str, source: redis::RedisError) -> TestkitError {
         if self.pid().is_none() {
             return self.server.not_running();
         }

@@ -2,16 +2,16 @@
 
 use super::shared::{Address, Offer, SharedTier, TierError};
 use crate::Error;
-use crate::redis_link::{Call, Lua, RedisLink, misconfigured};
+use crate::redis_link::{Call, Lua, RedisLink};
 use crate::sealed::Sealed;
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The shared tier in a Redis server.
+/// The shared tier in a Redis server, or spread over the nodes of a cluster.
 ///
 /// Every operation is one round trip, bounded by the link's response time-out, and fails at once while there is no
-/// connection.
+/// connection. In a cluster it goes to all nodes at once, and a second and third time only while slots move.
 #[derive(Debug, Clone)]
 pub struct RedisTier {
     link: RedisLink,
@@ -28,21 +28,25 @@ impl RedisTier {
     ///
     /// [`Error::is_configuration`] where the Redis user lacks a right, with the `ACL SETUSER` that grants it.
     pub async fn open(link: RedisLink) -> Result<Self, Error> {
-        let tier =
-            Self { link, admit: Arc::new(Lua::new(concat!(include_str!("rule.lua"), include_str!("admit.lua")))) };
+        let tier = Self { link, admit: Arc::new(admission()) };
         let name = tier.name(&Address { history: 0, key: crate::Digest::from_bytes([0; 16]) });
         let mut reads = redis::pipe();
         reads.cmd("GET").arg(&name).cmd("MGET").arg(&name).arg(&name);
-        misconfigured(tier.link.requests(&mut reads).await)?;
+        tier.link.misconfigured(tier.link.requests(&name, &mut reads).await)?;
         // Bytes that are no envelope are admitted nowhere, so this writes nothing.
         let offer = Call { keys: vec![name], args: vec![b"", b"1"] };
-        misconfigured(tier.link.run(&tier.admit, &[offer]).await)?;
+        tier.link.misconfigured(tier.link.run(&tier.admit, &[offer]).await)?;
         Ok(tier)
     }
 
     fn name(&self, address: &Address) -> String {
         entry_name(self.link.namespace(), address)
     }
+}
+
+/// The script that admits one entry or marker.
+pub(crate) fn admission() -> Lua {
+    Lua::new(concat!(include_str!("rule.lua"), include_str!("admit.lua")))
 }
 
 /// The key of an address.
@@ -60,24 +64,7 @@ impl Sealed for RedisTier {}
 
 impl SharedTier for RedisTier {
     async fn fetch(&self, addresses: &[Address]) -> Result<Vec<Option<Vec<u8>>>, TierError> {
-        let command = match addresses {
-            [] => return Ok(Vec::new()),
-            [one] => redis::Cmd::get(self.name(one)),
-            // MGET answers nil for a key of another type, so that one such key does not spoil the others.
-            many => redis::Cmd::mget(many.iter().map(|address| self.name(address)).collect::<Vec<_>>()),
-        };
-        let values = match (self.link.request(&command).await?, addresses.len()) {
-            (Ok(Value::Array(values)), count) if count > 1 && values.len() == count => values,
-            (Ok(value), 1) => vec![value],
-            // GET answers an error for a key of another type.
-            (Err(error), 1) if error.code() == Some("WRONGTYPE") => vec![Value::Nil],
-            (Err(error), _) => return Err(TierError::new("Redis refused a read").caused_by(error)),
-            (Ok(_), _) => return Err(TierError::new("Redis answered a read with something else")),
-        };
-        Ok(values
-            .into_iter()
-            .map(|value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None })
-            .collect())
+        self.link.get(&addresses.iter().map(|address| self.name(address)).collect::<Vec<_>>()).await
     }
 
     async fn admit(&self, offers: Vec<Offer>) -> Result<(), TierError> {

@@ -112,3 +112,28 @@ async fn a_server_set_back_to_an_older_copy_drops_every_entry_everywhere() {
     assert_eq!(one.name(&Session::new(), 1).await.as_deref(), Some("ada"));
     assert_eq!(two.name(&Session::new(), 1).await.as_deref(), Some("ada"));
 }
+
+/// The nodes of a Redis Cluster fall back apart from each other: the entry is back, its marker is lost, and the log stands.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_back_without_its_marker_answers_nobody_below_what_the_log_knows() {
+    let (cluster, shared) = (cluster(1), Shared::new(1));
+    let one = Instance::sharing(&cluster, &shared.client(1)).await;
+    let heard = Instance::sharing(&cluster, &shared.client(2)).await;
+    let (writer, anybody) = (Session::new(), Session::new());
+    assert_eq!(one.name(&anybody, 1).await.as_deref(), Some("ada"));
+    sleep(Duration::from_millis(10)).await;
+    let mut before = Vec::new();
+    shared.tamper(|_, bytes| before.clone_from(bytes));
+    one.write(&writer, 1, "grace").await;
+    // Its watermark covers the write meanwhile, and what it started from lies above.
+    let began_since = Instance::sharing(&cluster, &shared.client(3)).await;
+    for instance in [&heard, &began_since] {
+        shared.tamper(|_, bytes| bytes.clone_from(&before));
+        let elsewhere = Session::from_token(writer.token());
+        assert_eq!(instance.name(&elsewhere, 1).await.as_deref(), Some("grace"));
+        sleep(Duration::from_millis(10)).await;
+    }
+    shared.tamper(|_, bytes| bytes.clone_from(&before));
+    assert_eq!(one.name(&anybody, 1).await.as_deref(), Some("grace"), "whoever asks for nothing, too");
+    assert_eq!((began_since.loads(), shared.len()), (1, 1));
+}

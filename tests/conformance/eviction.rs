@@ -2,7 +2,8 @@
 //! what was put there, and an entry that a marker would have refused is admitted again: tags answer for it, not markers.
 
 use crate::Result;
-use crate::redis::{Redis, Server, address, entry, fetch, marker, notice, offer};
+use crate::redis::{address, entry, fetch, marker, notice, offer};
+use crate::servers::{Redis, Server};
 use highwater::ledger::Ledger;
 use highwater::memory::Shared;
 use highwater::testkit::RedisServer;

@@ -11,24 +11,22 @@ use tokio::time::{Instant, sleep};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Makes two tests of each case.
+/// Makes a test of each case on the server in memory, and on each kind of real ones.
 macro_rules! both {
-    ($memory:ty, $real:ty: $($case:ident,)*) => {
-        mod in_memory {
+    ($memory:ty, $($kind:ident $real:ty),+: $cases:tt) => {
+        on! { in_memory (start_paused = true) $memory: $cases }
+        $(on! { $kind () $real: $cases })+
+    };
+}
+
+macro_rules! on {
+    ($kind:ident $how:tt $server:ty: [$($case:ident,)*]) => {
+        mod $kind {
             use super::*;
 
-            $(#[tokio::test(start_paused = true)]
+            $(#[tokio::test $how]
             async fn $case() -> crate::Result {
-                super::$case::<$memory>().await
-            })*
-        }
-
-        mod real {
-            use super::*;
-
-            $(#[tokio::test]
-            async fn $case() -> crate::Result {
-                super::$case::<$real>().await
+                super::$case::<$server>().await
             })*
         }
     };
@@ -37,6 +35,7 @@ macro_rules! both {
 mod eviction;
 mod postgres;
 mod redis;
+mod servers;
 mod worlds;
 
 /// What a heartbeat says of an instance that knows of this generation.

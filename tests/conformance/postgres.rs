@@ -7,7 +7,7 @@ use highwater::{Lsn, Switch, Timeline};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-both! { InMemory, Real:
+both! { InMemory, real Real: [
     what_is_replayed_is_visible,
     a_paused_standby_receives_and_does_not_show,
     a_commit_is_in_the_log_before_it_is_visible,
@@ -16,7 +16,7 @@ both! { InMemory, Real:
     a_standby_that_was_started_again_shows_what_it_says,
     a_promotion_begins_a_timeline_where_the_standby_was,
     a_transaction_that_a_crash_overtakes_is_not_told_as_committed,
-}
+] }
 
 async fn position(world: &impl World, node: usize) -> Result<(Lsn, Lsn)> {
     match world.source().probe(node).await?.role {

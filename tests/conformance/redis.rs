@@ -1,16 +1,16 @@
 //! Admission, markers, and what is heard.
 
+use crate::servers::{Clustered, Redis, Server};
 use crate::{Result, until};
-use highwater::devices::{DeviceStore, Exchange, RedisDevices};
-use highwater::ledger::{Announcement, Ledger, Notice, Pulse, RedisLedger, Settlement, Subscription};
+use highwater::devices::{DeviceStore, Exchange};
+use highwater::ledger::{Announcement, Ledger, Notice, Pulse, Settlement, Subscription};
 use highwater::memory::Shared;
-use highwater::testkit::RedisServer;
-use highwater::tier::{Address, Offer, RedisTier, SharedTier};
-use highwater::{Digest, Lsn, Position, RedisLink, RedisSettings};
+use highwater::tier::{Address, Offer, SharedTier};
+use highwater::{Digest, Lsn, Position};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-both! { Shared, Redis:
+both! { Shared, real Redis, clustered Clustered: [
     no_slot_moves_backwards,
     what_cannot_be_compared_gives_way_and_is_not_admitted,
     lives_end,
@@ -20,79 +20,9 @@ both! { Shared, Redis:
     the_watermark_waits_for_what_was_announced,
     what_was_missed_is_kept_for_a_while,
     records_of_users_are_merged_and_a_loss_begins_an_era,
-}
+] }
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A Redis of either kind: its tier and its ledger.
-pub(crate) trait Server: Sized {
-    type Tier: SharedTier;
-    type Ledger: Ledger;
-    type Devices: DeviceStore;
-
-    async fn devices(&self) -> Result<Self::Devices>;
-    async fn start() -> Result<Self>;
-    async fn open(&self) -> Result<(Self::Tier, Self::Ledger)>;
-    /// Everything in it is lost, and it is back when this returns.
-    async fn lose_everything(&self) -> Result;
-}
-
-impl Server for Shared {
-    type Tier = Self;
-    type Ledger = Self;
-    type Devices = Self;
-
-    async fn devices(&self) -> Result<Self> {
-        Ok(self.client(3))
-    }
-
-    async fn start() -> Result<Self> {
-        Ok(Self::new(1))
-    }
-
-    async fn open(&self) -> Result<(Self, Self)> {
-        Ok((self.client(1), self.client(2)))
-    }
-
-    async fn lose_everything(&self) -> Result {
-        self.set_down(true);
-        self.wipe();
-        self.set_down(false);
-        Ok(())
-    }
-}
-
-pub(crate) struct Redis(pub(crate) RedisServer);
-
-impl Redis {
-    pub(crate) async fn link(&self) -> Result<RedisLink> {
-        Ok(RedisLink::connect(RedisSettings::new(self.0.url()).namespace("shop")).await?)
-    }
-}
-
-impl Server for Redis {
-    type Tier = RedisTier;
-    type Ledger = RedisLedger;
-    type Devices = RedisDevices;
-
-    async fn devices(&self) -> Result<RedisDevices> {
-        Ok(RedisDevices::open(self.link().await?).await?)
-    }
-
-    async fn start() -> Result<Self> {
-        Ok(Self(RedisServer::start().await?))
-    }
-
-    async fn open(&self) -> Result<(RedisTier, RedisLedger)> {
-        let link = self.link().await?;
-        Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
-    }
-
-    async fn lose_everything(&self) -> Result {
-        self.0.kill().await?;
-        Ok(self.0.start_again().await?)
-    }
-}
 
 /// An envelope by its compared bytes alone, made here from the table in the format's documentation.
 fn envelope(kind: u8, flags: u8, timeline: u32, tag: u64, rest: usize) -> Vec<u8> {

@@ -51,7 +51,7 @@ async fn another_device_on_another_instance_sees_the_write() {
     assert_eq!(bystander.look_as_nobody().await.0, "ada", "the replica does lag");
     let mut admin = server.connect().await.unwrap();
     let names: Vec<String> = redis::cmd("KEYS").arg("shop:d:*").query_async(&mut admin).await.unwrap();
-    let name = format!("shop:d:{}", highwater::Digest::of_user(USER.as_bytes()));
+    let name = format!("shop:d:{{shop:devices}}:{}", highwater::Digest::of_user(USER.as_bytes()));
     assert_eq!(names, std::slice::from_ref(&name), "not the id itself");
     let life: i64 = redis::cmd("PTTL").arg(&name).query_async(&mut admin).await.unwrap();
     assert!((500_000..=600_000).contains(&life), "{life}");
@@ -123,7 +123,7 @@ async fn something_else_at_its_place_is_left_alone_and_costs_care() {
     let (cluster, server, phone) = ready().await;
     phone.rename("grace").await;
     let mut admin = server.connect().await.unwrap();
-    let name = format!("shop:d:{}", highwater::Digest::of_user(USER.as_bytes()));
+    let name = format!("shop:d:{{shop:devices}}:{}", highwater::Digest::of_user(USER.as_bytes()));
     redis::cmd("DEL").arg(&name).exec_async(&mut admin).await.unwrap();
     redis::cmd("LPUSH").arg(&name).arg("mine").exec_async(&mut admin).await.unwrap();
     let laptop = instance(&cluster, server.url()).await;

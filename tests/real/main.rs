@@ -4,6 +4,7 @@
 
 mod cancelled;
 mod captured;
+mod clustered;
 mod conflicts;
 mod crash;
 mod crowd;

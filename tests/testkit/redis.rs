@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater::testkit::RedisServer;
+use highwater::testkit::{RedisCluster, RedisServer};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
@@ -89,4 +89,27 @@ async fn replicates_and_fails_over() -> Result {
     replica.promote().await?;
     set(&mut connection).await.expect("set");
     Ok(())
+}
+
+#[tokio::test]
+async fn divides_keys_among_a_cluster_whose_replicas_take_over() -> Result {
+    let begun = Instant::now();
+    let cluster = RedisCluster::builder().with_replicas().start().await?;
+    println!("a cluster of six: {:?}", begun.elapsed());
+    let servers = cluster.servers();
+    let owners = [cluster.owner_of("k").await?, cluster.owner_of("{k}1").await?, cluster.owner_of("b").await?];
+    assert_eq!(owners, [1, 1, 0], "slots 7,629 and 3,300");
+    let other = set(&mut servers[0].connect().await?).await.expect_err("it has other slots");
+    assert_eq!(other.code(), Some("MOVED"));
+    set(&mut servers[1].connect().await?).await.expect("set");
+    servers[1].kill().await?;
+    while cluster.owner_of("k").await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody takes over");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(cluster.owner_of("k").await?, 4, "its replica");
+    cluster.wait_until_whole().await?;
+    assert_eq!(get(&mut servers[4].connect().await?).await.expect("get").as_deref(), Some("v"));
+    servers[1].start_again().await?;
+    cluster.wait_until_whole().await
 }

@@ -51,7 +51,8 @@ async fn the_admit_rule_is_the_same_in_lua() {
     for (number, (present, incoming)) in pairs.into_iter().enumerate() {
         let address = Address { history: 1, key: Digest::of_key(&number.to_be_bytes()) };
         if let Some(present) = &present {
-            link.request(&redis::Cmd::set(tier.name(&address), present.as_slice())).await.unwrap().unwrap();
+            let name = tier.name(&address);
+            link.requests(&name, redis::pipe().set(&name, present.as_slice())).await.unwrap();
         }
         let offer = Offer { address, envelope: incoming.clone(), life: Duration::from_secs(60) };
         tier.admit(vec![offer]).await.unwrap();
