@@ -1,9 +1,13 @@
 //! Which server of a cluster has which keys.
 
 use redis::Value;
+use std::collections::BTreeSet;
 
 /// Into so many slots a cluster divides its keys.
 const SLOTS: u16 = 16_384;
+
+/// A cluster has a thousand nodes at most, by the word of its makers, and each of them gets a connection here.
+const NODES_MAX: usize = 1_000;
 
 /// Slots from `first` to `last`, and where the server is that takes writes to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +26,13 @@ pub(super) fn slot_of(key: &str) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(hashed.as_bytes()) % SLOTS
 }
 
-/// What `CLUSTER SLOTS` answered; `None` where that says nothing of any slot.
+/// What `CLUSTER SLOTS` answered; `None` where that says nothing of any slot, or names more nodes than there can be.
 pub(super) fn ranges(answer: &Value) -> Option<Vec<Range>> {
     let Value::Array(ranges) = answer else { return None };
     let ranges: Vec<_> = ranges.iter().map(range).collect::<Option<_>>()?;
-    (!ranges.is_empty()).then_some(ranges)
+    let nodes: BTreeSet<_> = ranges.iter().map(|range| (&range.host, range.port)).collect();
+    let can_be = (1..=NODES_MAX).contains(&nodes.len());
+    can_be.then_some(ranges)
 }
 
 fn range(value: &Value) -> Option<Range> {
@@ -73,6 +79,8 @@ mod tests {
         for wrong in [range(16_384, text("one"), 7), range(-1, text("one"), 7), range(5, text("one"), 65_536)] {
             assert_eq!(ranges(&Value::Array(vec![range(5, text("one"), 7), wrong])), None);
         }
+        let crowd = |nodes| Value::Array((0..nodes).map(|port| range(5, text("one"), port)).collect());
+        assert!(ranges(&crowd(1_000)).is_some() && ranges(&crowd(1_001)).is_none());
         for wrong in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil])] {
             assert_eq!(ranges(&wrong), None);
         }
