@@ -46,6 +46,10 @@ impl Server for Shared {
     }
 }
 
+async fn both(link: RedisLink) -> Result<(RedisTier, RedisLedger)> {
+    Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
+}
+
 pub(crate) struct Redis(pub(crate) RedisServer);
 
 impl Redis {
@@ -68,8 +72,7 @@ impl Server for Redis {
     }
 
     async fn open(&self) -> Result<(RedisTier, RedisLedger)> {
-        let link = self.link().await?;
-        Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
+        both(self.link().await?).await
     }
 
     async fn lose_everything(&self) -> Result {
@@ -101,8 +104,7 @@ impl Server for Clustered {
     }
 
     async fn open(&self) -> Result<(RedisTier, RedisLedger)> {
-        let link = self.link().await?;
-        Ok((RedisTier::open(link.clone()).await?, RedisLedger::open(link).await?))
+        both(self.link().await?).await
     }
 
     async fn lose_everything(&self) -> Result {

@@ -8,6 +8,24 @@
 #![cfg(feature = "internals")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
 
+/// Writes beyond the default bounds.
+fn more() -> usize {
+    std::env::var("HIGHWATER_MODEL_WRITES").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A test for each of these bounds: the promise holds within it.
+macro_rules! holds {
+    ($($name:ident: $bounds:expr,)*) => {$(
+        #[test]
+        fn $name() {
+            let bounds = Bounds { writes: $bounds.writes + crate::more(), ..$bounds };
+            if let Some(problem) = bounds.explore(stringify!($name)) {
+                panic!("{problem}");
+            }
+        }
+    )*};
+}
+
 #[cfg(feature = "mutants")]
 mod log;
 mod model;

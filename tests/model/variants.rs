@@ -42,23 +42,6 @@ impl Bounds {
     }
 }
 
-/// Writes beyond the default bounds.
-fn more() -> usize {
-    std::env::var("HIGHWATER_MODEL_WRITES").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-macro_rules! holds {
-    ($($name:ident: $bounds:expr,)*) => {$(
-        #[test]
-        fn $name() {
-            let bounds = Bounds { writes: $bounds.writes + more(), ..$bounds };
-            if let Some(problem) = bounds.explore(stringify!($name)) {
-                panic!("{problem}");
-            }
-        }
-    )*};
-}
-
 /// A monotonic session that goes from instance to instance, while another writes.
 fn shown_by_a_standby() -> Bounds {
     Bounds { instances: 2, roaming: 0..2, writers_read: false, monotonic: true, gaps: true, ..least() }

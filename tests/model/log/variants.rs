@@ -36,25 +36,8 @@ impl Bounds {
         assert!(broken.is_some() || checker.discovery("the watermark extends").is_some(), "nothing is shown of it");
         let path = checker.discovery("the promise")?;
         let steps: Vec<String> = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
-        Some(steps.join("\n  "))
+        Some(format!("a session was not answered with its own write:\n  {}", steps.join("\n  ")))
     }
-}
-
-/// Writes beyond the default bounds.
-fn more() -> usize {
-    std::env::var("HIGHWATER_MODEL_WRITES").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-macro_rules! holds {
-    ($($name:ident: $bounds:expr,)*) => {$(
-        #[test]
-        fn $name() {
-            let bounds = Bounds { writes: $bounds.writes + more(), ..$bounds };
-            if let Some(problem) = bounds.explore(stringify!($name)) {
-                panic!("a session was not answered with its own write:\n  {problem}");
-            }
-        }
-    )*};
 }
 
 fn least() -> Bounds {
