@@ -24,7 +24,7 @@ pub struct History {
     system_identifier: u64,
     timeline: Timeline,
     switches: Vec<Switch>,
-    /// How often it was replaced, and below that a mark of who noticed ([`set_back`](Self::set_back)).
+    /// Which log of this timeline it is, and below that a mark of who noticed ([`set_back`](Self::set_back)).
     generation: u64,
     /// Where the primary was set back to, as far as this instance saw it happen.
     cuts: Vec<Cut>,
@@ -40,8 +40,21 @@ struct Cut {
     at: Lsn,
 }
 
-/// Which of several logs that bear the number of one timeline a position was read in: how often that had been set back,
-/// and a mark of where it began, because two standbys may be promoted to one number. Small while all is as it should be.
+/// How a primary was found set back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SetBack {
+    /// Where its log ends now.
+    pub(crate) at: Lsn,
+    /// When it started, in milliseconds since 1970.
+    pub(crate) started_ms: u64,
+    /// Others had told of it, and the primary was not looked at since.
+    pub(crate) told: bool,
+    /// Another number for each instance and each time.
+    pub(crate) mark: u32,
+}
+
+/// Which of several logs that bear the number of one timeline a position was read in: its generation, and a mark of where
+/// it began, because two standbys may be promoted to one number. Small while all is as it should be.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct Branch(u64);
 
@@ -78,8 +91,9 @@ impl Branch {
     }
 }
 
-/// Where the count begins in a generation; its mark is below.
-const COUNT_SHIFT: u32 = 32;
+/// Where the time begins in a generation; its mark is below. What is left is enough for the milliseconds of 139 years.
+const TIME_SHIFT: u32 = 22;
+const TIME_MAX: u64 = u64::MAX >> TIME_SHIFT;
 
 /// How many cuts are remembered. Further back, nothing is claimed to be lost that may not be.
 const CUTS_MAX: usize = 16;
@@ -122,12 +136,22 @@ impl History {
         self
     }
 
-    /// The history that began when the primary was found set back, with its log ending at `at`. `mark` is another one for
-    /// each instance and each time: who hears of it from others before seeing it counts it twice, so two instances may be at
-    /// one number and mean two logs, and entries of one must not answer in the other.
+    /// The history that began when the primary was found set back.
+    ///
+    /// Its generation is when the server started that was found so, which all who find it agree on without a word between
+    /// them: a server is set back while it is down. Who was told of it (`told`) and finds it afterwards is in that
+    /// generation already. Where the server's clock went back the next number does, which two instances may give to two
+    /// logs: so the mark is another one for each instance and each time, or entries of one would answer in the other.
     #[must_use]
-    pub(crate) fn set_back(mut self, at: Lsn, mark: u32) -> Self {
-        self.generation = (self.generation() + 1) << COUNT_SHIFT | u64::from(mark);
+    pub(crate) fn set_back(mut self, SetBack { at, started_ms, told, mark }: SetBack) -> Self {
+        let (before, mark) = (self.generation(), u64::from(mark) % (1 << TIME_SHIFT));
+        let started_ms = started_ms.min(TIME_MAX);
+        self.generation = match () {
+            () if !holds(Rule::SetBackIsNumbered) => (before + 1).min(TIME_MAX) << TIME_SHIFT | mark,
+            () if started_ms > before => started_ms << TIME_SHIFT | mark,
+            () if told => self.generation.saturating_add(1),
+            () => (before + 1).min(TIME_MAX) << TIME_SHIFT | mark,
+        };
         self.cuts.push(Cut { timeline: self.timeline, generation: self.generation(), at });
         if self.cuts.len() > CUTS_MAX {
             self.cuts.remove(0);
@@ -147,10 +171,11 @@ impl History {
         self.timeline
     }
 
-    /// How often this history was replaced without a new timeline.
+    /// Which of several logs with the number of this timeline it is. 0 until the primary is found set back to an older copy
+    /// of itself; then when the server started that was found so, in milliseconds since 1970.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.generation >> COUNT_SHIFT
+        self.generation >> TIME_SHIFT
     }
 
     /// The same with its mark, as instances tell each other: the higher one holds.

@@ -87,6 +87,7 @@ rules! {
     LossIsTold: "a position beyond where its timeline ended counts up to there",
     BranchesDiffer: "positions of two logs with the number of one timeline are compared",
     SurvivorsStay: "who accepts a loss forgets what survived it, too",
+    SetBackIsNumbered: "each instance counts by itself how often the primary was set back",
     SetBackIsNews: "a primary whose flushed log shrank has crashed",
     ForkIsNews: "a primary whose timeline began elsewhere is the same",
     AnswersOvertake: "an answer of the primary that was overtaken is a crash",

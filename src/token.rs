@@ -61,7 +61,7 @@ impl Part {
         (self.position.timeline, self.branch)
     }
 
-    fn pin(&self) -> Lsn {
+    pub(crate) fn pin(&self) -> Lsn {
         Vouched::pin(self.vouched, self.position.lsn)
     }
 

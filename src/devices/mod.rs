@@ -33,7 +33,7 @@
 
 mod deferred;
 mod eras;
-mod record;
+pub(crate) mod record;
 mod redis;
 mod store;
 mod visit;

@@ -8,7 +8,7 @@ pub(crate) use span::Span;
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Slots};
-use crate::history::History;
+use crate::history::{History, SetBack};
 use crate::ledger::Pulse;
 use crate::lineage::{Lineage, Vouched};
 use crate::rules::{Rule, holds};
@@ -214,7 +214,7 @@ impl Epochs {
         self.current.store(Arc::new(Epoch { fingerprint: 0, history, floors, heard_from: None, span: None }));
     }
 
-    /// The shared log says that history was replaced `generation` times without a new timeline. Returns whether that
+    /// The shared log says that the primary was set back, and which generation began with it. Returns whether that
     /// was news: then every entry is dropped.
     pub(crate) fn adopt_generation(&self, generation: u64) -> bool {
         let mut high = self.lock();
@@ -233,7 +233,7 @@ impl Epochs {
     /// Takes in what a server that claims to be the primary said. `before` is the high-water mark taken before it was
     /// asked, so that an answer that was merely slow is not taken for a history that went back.
     pub(crate) fn saw_primary(&self, system_identifier: u64, role: &Role, before: HighWater) -> Sighted {
-        let Role::Primary { timeline, insert, flush, switches } = role else { return Sighted::NotOurs };
+        let Role::Primary { timeline, insert, flush, switches, started_ms } = role else { return Sighted::NotOurs };
         let mut high = self.lock();
         let before = if holds(Rule::AnswersOvertake) { before } else { *high };
         let now = self.current.load();
@@ -261,9 +261,11 @@ impl Epochs {
         }
         if *flush < before.flush && holds(Rule::SetBackIsNews) {
             // What had been flushed is gone: no crash does that, the server was set back to an older copy.
-            *high = anew;
+            let told = high.confirmed == Lsn::ZERO;
             let mark = self.slots.mark(ours.fingerprint());
-            self.replace((**ours).clone().set_back(*insert, mark), now.floors.clamped(*insert));
+            *high = anew;
+            let found = SetBack { at: *insert, started_ms: *started_ms, told, mark };
+            self.replace((**ours).clone().set_back(found), now.floors.clamped(*insert));
             return Sighted::Replaced;
         }
         if *insert < before.insert {

@@ -15,7 +15,14 @@ fn primary(timeline: u32, insert: u64, flush: u64, switch: Option<u64>) -> Role 
         insert: Lsn::new(insert),
         flush: Lsn::new(flush),
         switches: switches.into_iter().collect(),
+        started_ms: 1,
     }
+}
+
+/// A primary of timeline 1 that started then.
+fn started(started_ms: u64, end: u64) -> Role {
+    let end = Lsn::new(end);
+    Role::Primary { timeline: Timeline(1), insert: end, flush: end, switches: vec![], started_ms }
 }
 
 fn sight(epochs: &Epochs, role: &Role) -> Sighted {
@@ -104,7 +111,7 @@ fn nobody_tells_how_far_a_history_is_flushed_that_they_have_not_seen() {
     assert_eq!(sight(&epochs, &primary(1, 950, 940, None)), Sighted::Same);
     assert_eq!(epochs.pulse().flush, Lsn::new(940));
     assert!(epochs.adopt_generation(2 << 32 | 7));
-    assert_eq!(sight(&epochs, &primary(1, 100, 100, None)), Sighted::Replaced, "seen, and counted again");
+    assert_eq!(sight(&epochs, &primary(1, 100, 100, None)), Sighted::Replaced, "and now it sees it");
     assert_eq!(epochs.pulse().flush, Lsn::new(100));
 }
 
@@ -146,29 +153,57 @@ fn what_was_retracted_and_survived_a_promotion_stays_retracted() {
     assert_eq!(floor_of(&epochs, &late), Lsn::new(280));
 }
 
-/// Who hears of it first and sees it then counts it twice, and is at the number that the next time has elsewhere.
+fn instance(seed: u64) -> Epochs {
+    let slots = SlotMap::new(64, (seed, 2));
+    let epochs = Epochs::new(History::new(7, Timeline(1), vec![]), slots, Some(Lsn::ZERO));
+    sight(&epochs, &started(1_000, 900));
+    epochs
+}
+
+fn generation(epochs: &Epochs) -> u64 {
+    epochs.current().history.generation()
+}
+
+fn tell(from: &Epochs, to: &Epochs) -> bool {
+    to.adopt_generation(from.current().history.marked_generation())
+}
+
+#[test]
+fn whoever_finds_the_primary_set_back_gives_the_same_number_to_what_began() {
+    let (one, other, told) = (instance(1), instance(9), instance(5));
+    assert_eq!(sight(&one, &started(2_000, 600)), Sighted::Replaced);
+    assert_eq!(sight(&other, &started(2_000, 610)), Sighted::Replaced, "both found it themselves");
+    assert!(tell(&other, &told));
+    assert_eq!(sight(&told, &started(2_000, 620)), Sighted::Replaced, "told of it, and found it then");
+    assert_eq!([&one, &other, &told].map(generation), [2_000; 3]);
+    assert_ne!(tell(&told, &one), tell(&one, &told), "the caches agree as well, in the end");
+    // Set back once more, before the third has told anybody.
+    assert_eq!(sight(&one, &started(3_000, 300)), Sighted::Replaced);
+    assert_eq!(generation(&one), 3_000);
+    let ours = Position::new(1, Lsn::new(615));
+    let branch = other.current().history.branch(Timeline(1));
+    assert_eq!(one.current().history.standing_in(ours, branch), crate::history::Standing::Lost);
+}
+
+/// The number is the next one then, and the second time of one instance may have the number of the first one of another.
 #[test]
 fn two_instances_at_one_number_do_not_share_what_was_filled_in_two_logs() {
-    let instance = |seed| {
-        let history = History::new(7, Timeline(1), vec![]);
-        let epochs = Epochs::new(history, SlotMap::new(64, (seed, 2)), Some(Lsn::ZERO));
-        sight(&epochs, &primary(1, 900, 900, None));
-        epochs
-    };
     let (one, other) = (instance(1), instance(9));
-    assert_eq!(sight(&other, &primary(1, 600, 600, None)), Sighted::Replaced);
-    assert!(one.adopt_generation(other.current().history.marked_generation()));
-    assert_eq!(sight(&one, &primary(1, 600, 600, None)), Sighted::Replaced);
-    let filled_before = one.current().fingerprint;
-    assert_eq!(sight(&other, &primary(1, 300, 300, None)), Sighted::Replaced);
-    assert_eq!(one.current().history.generation(), other.current().history.generation());
-    assert_ne!(other.current().fingerprint, filled_before);
+    assert_eq!(sight(&other, &started(2_000, 600)), Sighted::Replaced);
+    assert_eq!(sight(&other, &started(900, 300)), Sighted::Replaced, "its clock went back");
+    assert_eq!(sight(&one, &started(2_001, 600)), Sighted::Replaced);
+    assert_eq!([&one, &other].map(generation), [2_001; 2]);
+    assert_ne!(other.current().fingerprint, one.current().fingerprint);
 }
 
 #[test]
 fn a_generation_only_rises() {
     let epochs = epochs();
-    assert!(epochs.adopt_generation(2 << 32 | 7));
-    assert!(!epochs.adopt_generation(2 << 32 | 7) && !epochs.adopt_generation(1 << 32 | 9));
-    assert_eq!(epochs.current().history.generation(), 2);
+    assert!(epochs.adopt_generation(2 << 22 | 7));
+    assert!(!epochs.adopt_generation(2 << 22 | 7) && !epochs.adopt_generation(1 << 22 | 9));
+    assert_eq!(generation(&epochs), 2);
+    assert!(epochs.adopt_generation(u64::MAX), "a lie");
+    sight(&epochs, &started(1_000, 900));
+    assert_eq!(sight(&epochs, &started(1_000, 300)), Sighted::Replaced);
+    assert_eq!(generation(&epochs), u64::MAX >> 22, "the end of all numbers");
 }

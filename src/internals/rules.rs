@@ -132,7 +132,13 @@ impl Knowledge {
     fn role(&self, timeline: u32, (insert, flush): (u64, u64), switch: Option<u64>) -> Role {
         let switches = switch.map(|at| Switch { from: Timeline(timeline - 1), at: Lsn::new(at) });
         let (insert, flush) = (Lsn::new(insert), Lsn::new(flush));
-        Role::Primary { timeline: Timeline(timeline), insert, flush, switches: switches.into_iter().collect() }
+        Role::Primary {
+            timeline: Timeline(timeline),
+            insert,
+            flush,
+            switches: switches.into_iter().collect(),
+            started_ms: 1,
+        }
     }
 
     fn take_in(&mut self, epochs: &Epochs) {

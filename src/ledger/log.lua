@@ -2,7 +2,7 @@
 --
 -- id   8 bytes from a client's secure random source, made with the log and lost with it
 -- seq  how many retractions were numbered, in decimal
--- gen  8 bytes: how often history was replaced, as far as anybody said
+-- gen  8 bytes: the generation of the present history, the highest that anybody said
 -- w    the watermark of each history, the last 8 that were raised: history (8), position (8)
 -- p    the commits that were announced and may still come, at most 256: id (16), history (8), the position that the commit
 --      will be above (8), until when they are waited for in milliseconds of this server's clock (8)

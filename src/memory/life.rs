@@ -1,7 +1,7 @@
 //! Death and birth of servers: crashes, restarts, promotions, copies.
 
 use super::server::{Mode, Primary, Server, Standby};
-use super::state::State;
+use super::state::{BEGAN_MS, State};
 use super::wal::{Body, CHECKPOINT_BYTES, END_OF_RECOVERY_BYTES, Log, Place};
 use crate::{Lsn, Switch, Timeline};
 use std::time::Duration;
@@ -19,6 +19,7 @@ impl State {
         let primary = Server {
             system_identifier: 7_300_000_000_000_000_001,
             boot: 1,
+            started_ms: BEGAN_MS,
             sessions: 1,
             up: true,
             frozen: false,
@@ -45,12 +46,13 @@ impl State {
     /// Starts a server. A primary recovers to the end of what it had flushed; a standby begins again `back` records
     /// before where it was and stays there for `hold`.
     pub(super) fn start(&mut self, server: usize, back: u64, hold: Duration) {
-        let now = self.now;
+        let (now, started_ms) = (self.now, self.clock_ms());
         let it = self.server_mut(server);
         if it.up {
             return;
         }
-        it.up = true;
+        // Starting takes time.
+        (it.up, it.started_ms) = (true, started_ms.max(it.started_ms + 1));
         it.boot += 1;
         match &it.mode {
             Mode::Primary(primary) => {
@@ -128,8 +130,8 @@ impl State {
     pub(super) fn restore(&mut self, server: usize, backup: &Backup) {
         self.kill(server);
         let it = self.server_mut(server);
-        let (boot, cuts) = (it.boot, it.cuts);
-        *it = Server { boot: boot + 1, cuts: cuts + 1, ..backup.server.clone() };
+        let (boot, cuts, started_ms) = (it.boot, it.cuts, it.started_ms);
+        *it = Server { boot: boot + 1, cuts: cuts + 1, started_ms, ..backup.server.clone() };
         self.start(server, 0, Duration::ZERO);
     }
 }

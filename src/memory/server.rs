@@ -15,6 +15,8 @@ pub(super) struct Server {
     pub(super) system_identifier: u64,
     /// Raised whenever the server starts or dies: a connection of another boot is broken.
     pub(super) boot: u64,
+    /// When it started, in milliseconds since 1970.
+    pub(super) started_ms: u64,
     /// Raised when all connections are broken and the server goes on.
     pub(super) sessions: u64,
     pub(super) up: bool,

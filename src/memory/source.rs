@@ -212,6 +212,7 @@ fn describe(server: &Server, now: Instant) -> Probe {
             insert: primary.token(),
             flush: normal(primary.flush),
             switches: server.switches.clone(),
+            started_ms: server.started_ms,
         },
         Mode::Standby(standby) => Role::Standby {
             timeline: None,

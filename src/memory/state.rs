@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// When a cluster begins to exist, by the clocks of its servers.
+pub(super) const BEGAN_MS: u64 = 1_700_000_000_000;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) now: Instant,
+    began: Instant,
     pub(super) servers: Vec<Server>,
     /// Which server answers under each node's name.
     pub(super) routes: Vec<Route>,
@@ -88,7 +92,12 @@ impl State {
     pub(super) fn new(servers: Vec<Server>, now: Instant) -> Self {
         let routes = (0..servers.len()).map(|server| Route { server, pooled: false }).collect();
         let pace = Pace { flush: Duration::ZERO, visible: Duration::ZERO, wal_writer: Duration::from_millis(200) };
-        Self { now, servers, routes, pace, agenda: BTreeMap::new(), scheduled: 0 }
+        Self { now, began: now, servers, routes, pace, agenda: BTreeMap::new(), scheduled: 0 }
+    }
+
+    /// What the servers' clocks show, in milliseconds since 1970.
+    pub(super) fn clock_ms(&self) -> u64 {
+        BEGAN_MS + u64::try_from((self.now - self.began).as_millis()).unwrap_or_default()
     }
 
     #[expect(clippy::indexing_slicing, reason = "a server that does not exist is a bug of the test that names it")]

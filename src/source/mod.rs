@@ -46,6 +46,9 @@ pub enum Role {
         flush: Lsn,
         /// Where its ancestors ended, as far as it tells; where any is given, the parent is.
         switches: Vec<Switch>,
+        /// `pg_postmaster_start_time()`, in milliseconds since 1970. It tells two older copies apart that one server was
+        /// set back to.
+        started_ms: u64,
     },
     /// In recovery.
     Standby {

@@ -211,7 +211,7 @@ impl Node {
     }
 }
 
-fn empty(data: &Path) -> Result<(), TestkitError> {
+pub(super) fn empty(data: &Path) -> Result<(), TestkitError> {
     let entries = fs::read_dir(data).map_err(TestkitError::folder("read", data))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

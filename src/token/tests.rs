@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Switch;
+use crate::history::SetBack;
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 7;
@@ -78,7 +79,7 @@ fn a_crash_clamps_only_its_own_timeline() {
 #[test]
 fn what_a_set_back_primary_lost_is_told_however_far_its_log_has_grown_since() {
     let mut token = Token::at(&first(), position(1, 500));
-    let set_back = first().set_back(Lsn::new(300), 0);
+    let set_back = first().set_back(SetBack { at: Lsn::new(300), ..SetBack::default() });
     assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
     token.raise(&set_back, position(1, 900), None);
     assert_eq!(token.demand(&set_back, None).standing, Standing::Lost, "a newer write does not cover it");
@@ -102,7 +103,7 @@ fn what_may_have_survived_is_still_demanded_once_the_loss_was_accepted() {
     // The same where the history was set back besides, which it must not be told a second time.
     let mut token = Token::at(&first(), position(1, 500));
     raise(&mut token, CLUSTER, position(2, 100));
-    let set_back = unproven.set_back(Lsn::new(300), 0);
+    let set_back = unproven.set_back(SetBack { at: Lsn::new(300), ..SetBack::default() });
     token.keep_surviving(&set_back);
     assert!(matches!(token.demand(&set_back, None).standing, Standing::Floor(_)));
     assert!(token.demand(&set_back, None).floor >= Lsn::new(300));
@@ -111,7 +112,7 @@ fn what_may_have_survived_is_still_demanded_once_the_loss_was_accepted() {
 /// An instance that has not noticed the set-back writes in the new log under the name of the old one.
 #[test]
 fn what_may_lie_in_the_log_that_was_set_back_is_still_demanded() {
-    let set_back = first().set_back(Lsn::new(300), 5);
+    let set_back = first().set_back(SetBack { at: Lsn::new(300), ..SetBack::default() });
     let mut token = Token::at(&first(), position(1, 320));
     assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
     token.keep_surviving(&set_back);
@@ -155,7 +156,7 @@ fn what_survived_is_folded_into_the_present_timeline_and_what_was_lost_is_not() 
 #[test]
 fn what_a_set_back_primary_lost_is_told_after_the_next_failover_too() {
     let (token, kept) = (Token::at(&first(), position(1, 500)), Token::at(&first(), position(1, 300)));
-    let set_back = first().set_back(Lsn::new(300), 0);
+    let set_back = first().set_back(SetBack { at: Lsn::new(300), ..SetBack::default() });
     let switch = Switch { from: Timeline(1), at: Lsn::new(900) };
     let promoted = History::new(CLUSTER, Timeline(2), vec![switch]).after(&set_back);
     assert_eq!(token.demand(&promoted, None).standing, Standing::Lost);

@@ -19,8 +19,14 @@ both! { InMemory, real Real: [
 ] }
 
 async fn position(world: &impl World, node: usize) -> Result<(Lsn, Lsn)> {
+    let (insert, flush, _) = standing(world, node).await?;
+    Ok((insert, flush))
+}
+
+/// How far it is, and when it started.
+async fn standing(world: &impl World, node: usize) -> Result<(Lsn, Lsn, u64)> {
     match world.source().probe(node).await?.role {
-        Role::Primary { insert, flush, .. } => Ok((insert, flush)),
+        Role::Primary { insert, flush, started_ms, .. } => Ok((insert, flush, started_ms)),
         other => Err(format!("no primary: {other:?}").into()),
     }
 }
@@ -92,12 +98,13 @@ async fn a_crash_takes_what_was_not_flushed_and_uses_its_positions_again<W: Worl
     let mut world = W::start(1).await?;
     world.write(2).await?;
     world.write_unflushed().await?;
-    let (insert, flush) = position(&world, 0).await?;
+    let (insert, flush, started_ms) = standing(&world, 0).await?;
     let (_, fill) = world.load(0, true).await?;
     assert!(insert > flush && fill.tag < flush, "{insert} {flush} {fill:?}");
     world.crash().await?;
     until("it to answer", async || Ok(world.source().probe(0).await.is_ok())).await?;
-    let (after, still) = position(&world, 0).await?;
+    let (after, still, again_ms) = standing(&world, 0).await?;
+    assert!(again_ms > started_ms && started_ms > 1_600_000_000_000, "{started_ms} {again_ms}");
     assert!(after < insert, "{after} is not below {insert}");
     assert!(still >= flush, "what was flushed is there: {still} {flush}");
     until("a write", async || Ok(world.load(0, true).await.is_ok())).await?;

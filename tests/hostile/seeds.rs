@@ -190,6 +190,52 @@ fn tokens() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// A part of a record: timeline, pin, lineage and how far its log vouches.
+fn part(timeline: u8, pinned: u8, lineage: u8, covered: u8) -> [u8; 36] {
+    let mut part = [0; 36];
+    for (at, byte) in [(3, timeline), (19, pinned), (27, lineage), (35, covered)] {
+        part[at] = byte;
+    }
+    part
+}
+
+/// A record of clusters: era, number of positions, flags, and the rest.
+fn record(flags: u8, clusters: &[(u8, u8, u8, &[u8])]) -> Vec<u8> {
+    let mut record = [b"HWD\x01", &[flags, clusters.len() as u8][..]].concat();
+    for (number, (era, count, flags, rest)) in clusters.iter().enumerate() {
+        record.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, number as u8, 0, 0, 0, 0, 0, 0, 0, *era, *count, *flags]);
+        record.extend_from_slice(rest);
+    }
+    record
+}
+
+/// An input of the target `device`: what is stored, and what comes to it.
+fn stored_and_new(stored: &[u8], new: &[u8]) -> Vec<u8> {
+    let length = stored.len() + new.len();
+    let share = (0..=255_u8).find(|share| length * usize::from(*share) / 256 == stored.len());
+    share.map(|share| [&[share], stored, new].concat()).unwrap_or_default()
+}
+
+fn devices() -> Vec<(&'static str, Vec<u8>)> {
+    let one = record(0, &[(0, 1, 0, &part(1, 9, 0, 0))]);
+    let vouched = record(0, &[(7, 1, 0, &part(1, 5, 3, 9))]);
+    let two = [part(1, 9, 0, 0), part(2, 5, 3, 9)].concat();
+    let keys = b"\0\0\0\0\0\0\0\x02\x01abcd\0\0\0\0\0\0\0\x09";
+    let named = record(0, &[(7, 1, 2, &[&part(1, 5, 3, 9)[..], keys].concat())]);
+    let many: Vec<_> = (0..16).map(|_| (8, 0, 1, &[][..])).collect();
+    vec![
+        ("first", stored_and_new(b"", &one)),
+        ("same", stored_and_new(&one, &one)),
+        ("answered-for", stored_and_new(&one, &vouched)),
+        ("two-timelines", stored_and_new(&vouched, &record(1, &[(8, 2, 0, &two)]))),
+        ("keys", stored_and_new(&vouched, &named)),
+        ("keys-forgotten", stored_and_new(&named, &vouched)),
+        ("many-clusters", stored_and_new(&record(2, &many), &record(4, &many))),
+        ("none-stored", stored_and_new(b"HWD\x02nonsense", &one)),
+        ("bomb", stored_and_new(&one, &record(0, &[(255, 255, 255, &BOMB)]))),
+    ]
+}
+
 #[test]
 fn the_known_seeds_are_in_the_corpora() -> Result {
     let plant = std::env::var_os("HIGHWATER_PLANT_SEEDS").is_some();
@@ -200,6 +246,7 @@ fn the_known_seeds_are_in_the_corpora() -> Result {
             "hearing" => scripts(),
             "key" => keys(),
             "token" => tokens(),
+            "device" => devices(),
             _ => lsns(),
         };
         std::fs::create_dir_all(folder(target))?;

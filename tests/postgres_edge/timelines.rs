@@ -105,7 +105,7 @@ async fn a_diverged_standby_keeps_the_label_of_the_lost_timeline() -> Result {
     assert_eq!((value.as_str(), stamp.timeline), ("lost", Timeline(1)));
     cluster.primary().kill().await?;
     winner.promote().await?;
-    let Role::Primary { timeline, insert, flush, switches } = role(&source, REPLICA).await? else {
+    let Role::Primary { timeline, insert, flush, switches, .. } = role(&source, REPLICA).await? else {
         panic!("not promoted")
     };
     assert_eq!(timeline, Timeline(2));

@@ -20,6 +20,7 @@ mod pooler;
 mod refusals;
 #[path = "../common/rows.rs"]
 mod rows;
+mod set_back;
 mod sharing;
 mod support;
 mod telling;

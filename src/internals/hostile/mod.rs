@@ -2,6 +2,7 @@
 //! functions; each panics where a rule is broken.
 
 mod bus;
+mod device;
 mod envelope;
 mod hearing;
 mod key;
@@ -30,8 +31,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] =
-    [envelope::TARGET, bus::TARGET, hearing::TARGET, lsn::TARGET, key::TARGET, token::TARGET];
+pub const TARGETS: [Target; 7] =
+    [envelope::TARGET, bus::TARGET, hearing::TARGET, lsn::TARGET, key::TARGET, token::TARGET, device::TARGET];
 
 /// Feeds one input to the target of this name.
 ///

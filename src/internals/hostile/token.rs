@@ -4,6 +4,7 @@
 //! encryption is put around, so that what lies behind these is reached too.
 
 use super::{Outcome, Target};
+use crate::history::SetBack;
 use crate::token::Shard;
 use crate::wire::{Context, Key, Keyring, TEXT_BYTES_MAX, Unusable};
 use crate::wire::{keyring as forms, text};
@@ -96,7 +97,8 @@ fn check(input: &[u8]) -> Outcome {
     assert_eq!(written.shards().len() < token.shards().len(), written.is_collapsed() && !token.is_collapsed());
     let switches = vec![Switch { from: Timeline(1), at: Lsn::new(1_000) }];
     let cluster = token.shards().first().map_or(0, |shard| shard.system_identifier);
-    let history = History::new(cluster, Timeline(3), switches).set_back(Lsn::new(500), 0);
+    let history =
+        History::new(cluster, Timeline(3), switches).set_back(SetBack { at: Lsn::new(500), ..SetBack::default() });
     let session = Session::from_token(token);
     let _ = session.floor(&history, None, None);
     session.accept_loss(&history);

@@ -38,7 +38,7 @@ impl Node {
             let role = if reading.standby {
                 self.standby(link, reading, run, &row)?
             } else {
-                Box::pin(self.primary(link, reading, &row, deadline)).await?
+                Box::pin(self.primary(link, reading, run, &row, deadline)).await?
             };
             Ok(Probe { system_identifier: run.system_identifier, role })
         })
@@ -62,7 +62,14 @@ impl Node {
         Ok(Role::Standby { timeline, replay, lag })
     }
 
-    async fn primary(&self, link: &Link, reading: Reading, row: &Row, deadline: Instant) -> Result<Role, Fault> {
+    async fn primary(
+        &self,
+        link: &Link,
+        reading: Reading,
+        run: Run,
+        row: &Row,
+        deadline: Instant,
+    ) -> Result<Role, Fault> {
         let fault = |error| self.own_fault("probing", error);
         let timeline =
             reading.timeline.ok_or_else(|| self.fault(FaultKind::Unproven, "the primary did not tell its timeline"))?;
@@ -80,7 +87,7 @@ impl Node {
                 learned
             }
         };
-        Ok(Role::Primary { timeline, insert, flush, switches })
+        Ok(Role::Primary { timeline, insert, flush, switches, started_ms: run.started_ms() })
     }
 
     /// What became of a transaction. Dropped, the connection is closed.

@@ -141,6 +141,11 @@ impl Run {
         self == other && self.lives_since.is_some()
     }
 
+    /// When the postmaster started, in milliseconds since 1970.
+    pub(super) fn started_ms(&self) -> u64 {
+        u64::try_from(self.started / 1_000).unwrap_or_default()
+    }
+
     /// Reads the three columns from `first` on.
     pub(super) fn of(row: &Row, first: usize) -> Result<Self, Error> {
         Ok(Self {

@@ -162,6 +162,14 @@ async fn what_was_given_up_is_not_announced_anew_behind_the_commit() {
     assert_eq!(shown.as_deref(), Some("grace"));
 }
 
+/// The log waits no longer for a commit that waits for a standby, and there are so many names that nobody is told which.
+#[tokio::test(start_paused = true)]
+async fn a_log_does_not_vouch_for_what_it_had_given_up() {
+    let (work, visible) = (Duration::from_millis(10), Duration::from_millis(3_500));
+    let shown = shown_behind_a_stall(|_| false, work, visible, 1..300).await;
+    assert_eq!(shown.as_deref(), Some("grace"));
+}
+
 /// The first word of a long transaction is stuck on its way, and so another one is sent before COMMIT. That one is given up,
 /// and then the first arrives, and must not stand for the second. There are so many names that nobody else is told which.
 #[tokio::test(start_paused = true)]
