@@ -3,7 +3,8 @@
 use crate::support::{Instance, LIFE, USER, cluster};
 use highwater::devices::Remembered;
 use highwater::memory::{Cluster, Shared};
-use highwater::{Rung, Session};
+use highwater::wire::{Context, Key, Keyring};
+use highwater::{History, Lsn, Position, Rung, Session, Timeline, Token};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -73,6 +74,50 @@ async fn an_older_copy_is_not_believed() {
     let copy = ready.shared.copy();
     ready.phone.rename("grace").await;
     ready.shared.fall_back(&copy);
+    let laptop = ready.fresh().await;
+    assert_eq!(laptop.look().await, grace(Rung::Primary));
+    assert_eq!(laptop.devices.stats().incomplete, 1);
+}
+
+/// The store fails over and is switched back to the server that was there before, which has lost nothing and lacks what was
+/// written meanwhile.
+#[tokio::test(start_paused = true)]
+async fn who_has_seen_its_successor_does_not_believe_a_server_that_comes_back() {
+    let ready = Ready::new().await;
+    ready.phone.rename("grace").await;
+    ready.cluster.pause(1, false);
+    sleep(Duration::from_secs(1)).await;
+    ready.cluster.pause(1, true);
+    let laptop = Instance::over(&ready.cluster, ready.shared.client(2)).await;
+    ready.shared.split([]);
+    laptop.look().await;
+    assert_eq!(ready.phone.rename("hedy").await, Remembered::Stored);
+    let tablet = Instance::over(&ready.cluster, ready.shared.client(3)).await;
+    ready.shared.lead_back([2, 3]);
+    assert_eq!(tablet.look().await.0, "grace", "nobody told it of another server");
+    assert_eq!(tablet.devices.stats().recalled, 1, "to which everything is there");
+    assert_eq!(laptop.look().await, ("hedy".to_owned(), Rung::Primary));
+    let believed = laptop.devices.stats().recalled;
+    // It has the server begin another era, which is asked after like any.
+    assert_eq!(laptop.look().await, ("hedy".to_owned(), Rung::Primary));
+    assert_eq!((laptop.devices.stats().recalled, believed), (0, 0));
+}
+
+/// A text has room for few clusters, so what a device was told of ours may be left out of what it brings.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_clusters_were_left_out_of_is_no_proof_of_nothing() {
+    let ready = Ready::new().await;
+    ready.phone.write(&Session::new(), "grace").await;
+    let cluster = |number| History::new(number, Timeline(1), vec![]);
+    let mut token = Token::default();
+    (1..=16).for_each(|number| token.merge(&Token::at(&cluster(number), Position::new(1, Lsn::new(1 << 47)))));
+    let keyring = Keyring::new(Key::new(1, &[7; 32]).unwrap());
+    let context = Context { audience: None, now_unix_s: 1_790_000_000 };
+    let text = keyring.write(&token, &[], &context, [0; 12]);
+    let session = Session::from_token(keyring.open(text.as_bytes(), &context).unwrap().token);
+    let visit = ready.phone.devices.visit(&session, USER);
+    session.gathered().await;
+    assert_eq!(visit.remember().await, Remembered::Stored);
     let laptop = ready.fresh().await;
     assert_eq!(laptop.look().await, grace(Rung::Primary));
     assert_eq!(laptop.devices.stats().incomplete, 1);

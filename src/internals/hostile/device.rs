@@ -42,7 +42,10 @@ fn check(input: &[u8]) -> Outcome {
     for shard in after.token.shards() {
         let own = shard.system_identifier;
         let before = known.as_ref().map_or(0, |known| known.era(own));
-        assert!([before, ERA].contains(&after.era(own)) && (after.era(own) != ERA || incoming.era(own) == ERA || before == ERA));
+        assert!(
+            [before, ERA].contains(&after.era(own))
+                && (after.era(own) != ERA || incoming.era(own) == ERA || before == ERA)
+        );
     }
     match (stored, known) {
         (None, _) => "the first",

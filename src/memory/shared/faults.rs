@@ -54,6 +54,12 @@ impl Shared {
         self.world.change(|redis| redis.split(left.into_iter().collect()));
     }
 
+    /// Leads these clients, and no others, to the old server that [`split`](Self::split) left behind, as an address does that
+    /// is switched back to it.
+    pub fn lead_back(&self, clients: impl IntoIterator<Item = usize>) {
+        self.world.change(|redis| redis.lead_back(clients.into_iter().collect()));
+    }
+
     /// Ends what [`split`](Self::split) began: the old server is lost, with what only it was told.
     pub fn unite(&self) {
         self.world.change(Redis::unite);

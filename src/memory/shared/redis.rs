@@ -157,6 +157,15 @@ impl Redis {
         (self.replication, self.server) = (self.replication + 1, self.server + 1);
     }
 
+    /// The old server is asked by these clients and no others. Nothing happens where there is none.
+    pub(super) fn lead_back(&mut self, clients: BTreeSet<usize>) {
+        if let Some(old) = &mut self.old {
+            let moved: BTreeSet<usize> = old.clients.symmetric_difference(&clients).copied().collect();
+            old.clients = clients;
+            self.bus.end_of(|client| moved.contains(&client));
+        }
+    }
+
     /// The old server ends, and whoever was left with it goes to the new one.
     pub(super) fn unite(&mut self) {
         if let Some(old) = self.old.take() {
