@@ -210,13 +210,18 @@ impl Server {
 }
 
 impl Probe {
-    /// Takes away what a server leaves that was killed while it created its file: PostgreSQL refuses to start beside an empty
-    /// one, which could be another server's that is just starting. Here there is none.
+    /// Takes away what a server leaves that was killed while it created its lock files: PostgreSQL refuses to start beside an
+    /// empty one, which could be another server's that is just starting. Here there is none.
     fn clear(&self) {
-        if let Self::PostmasterFile(path) = self
-            && std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
-        {
-            let _ = std::fs::remove_file(path);
+        let Self::PostmasterFile(path) = self else { return };
+        let files = path.parent().and_then(|data| std::fs::read_dir(data).ok()).into_iter().flatten().flatten();
+        for file in files {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            let is_lock = name == "postmaster.pid" || name.starts_with(".s.PGSQL.") && name.ends_with(".lock");
+            if is_lock && file.metadata().is_ok_and(|file| file.len() == 0) {
+                let _ = std::fs::remove_file(file.path());
+            }
         }
     }
 

@@ -25,14 +25,16 @@ async fn replicates_a_row() -> Result {
     Ok(())
 }
 
-/// A start that is given up ends the server at any moment, also between the creation of this file and its first line.
+/// A start that is given up ends the server at any moment, also between the creation of such a file and its first line.
 #[tokio::test]
 async fn starts_beside_an_empty_lock_file() -> Result {
     let cluster = start_with_row(0).await?;
     let primary = cluster.primary();
-    primary.stop().await?;
-    std::fs::write(cluster.folder().join(primary.name()).join("postmaster.pid"), "").expect("an empty file");
-    primary.start().await?;
+    for file in ["postmaster.pid".to_owned(), format!(".s.PGSQL.{}.lock", primary.port())] {
+        primary.stop().await?;
+        std::fs::write(cluster.folder().join(primary.name()).join(file), "").expect("an empty file");
+        primary.start().await?;
+    }
     assert_eq!(rows(primary).await?, 1);
     Ok(())
 }
