@@ -97,8 +97,8 @@ impl TokenLayer {
         let (mut brought, mut ended) = (0, Vec::new());
         for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
             brought += 1;
-            gate.take_in(&session, text, audience.as_deref());
-            ended.extend(cookie.map(str::to_owned));
+            let (_, is_taken) = gate.weigh(&session, text, audience.as_deref());
+            ended.extend(cookie.filter(|_| is_taken).map(str::to_owned));
         }
         if found.next().is_some() {
             // One of the others may say more.
@@ -175,7 +175,7 @@ pub(crate) struct Departure {
     /// The token that the client holds.
     held: Token,
     audience: Option<Vec<u8>>,
-    /// The cookies that it brought.
+    /// The cookies that it brought and needs no more.
     ended: Vec<String>,
     trailers: Trailers,
     visit: Option<Visit>,
@@ -198,9 +198,13 @@ impl Departure {
 
     /// Adds a token to the head of the response, if there is a new one.
     pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
+        // Until the primary has answered, a text that could not be read may say more than the session does. Looked at before
+        // the token is.
+        let is_unresolved = self.session.is_unresolved();
         if let Some(token) = self.news() {
             let Inner { gate, carrier, .. } = &*self.layer.0;
-            carrier.add(headers, &token, gate.token_life(), &self.ended);
+            let ended = if is_unresolved { &[] } else { &self.ended[..] };
+            carrier.add(headers, &token, gate.token_life(), ended);
         }
     }
 
