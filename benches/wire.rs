@@ -1,14 +1,17 @@
-//! What it costs to open a token, and what forged ones cost those who bring genuine ones.
+//! What it costs to open a token, what forged ones cost those who bring genuine ones, and what a store of users' devices costs
+//! reads.
 //!
-//! Goals: a microsecond of processor time for any text, and with half of the tokens forged 0.95 of the requests a second
-//! that there are with none.
+//! Goals: a microsecond of processor time for any text; with half of the tokens forged 0.95 of the requests a second
+//! that there are with none; and for a hit inside a visit nothing, and no allocation.
 
 #![expect(clippy::expect_used, reason = "what is not as expected is not measured")]
 
 #[expect(dead_code, reason = "not every benchmark looks at everything that is measured")]
 mod paired;
 
-use highwater::memory::{Cluster, Source, View};
+use futures_util::FutureExt;
+use highwater::devices::Devices;
+use highwater::memory::{Cluster, Shared, Source, View};
 use highwater::source::Fault;
 use highwater::wire::{Context, Gate, Key, Keyring};
 use highwater::{Cache, Highwater, History, Lsn, Position, Repository, Session, Timeline, Token};
@@ -35,6 +38,20 @@ fn token(clusters: u64) -> Token {
     token
 }
 
+/// A token that names eight keys beside its position.
+async fn keyed() -> Token {
+    let cluster = Cluster::new(0);
+    let store = Highwater::over(cluster.source()).start().await.expect("a store");
+    let rows = store.cache("rows", Rows).scoped().build().expect("a cache");
+    let session = Session::new();
+    let mut tx = store.begin(&session).await.expect("a transaction");
+    for key in 0..8 {
+        tx.retract(&rows, &key);
+    }
+    tx.commit().await.expect("a commit");
+    session.token()
+}
+
 fn timed(count: usize, mut work: impl FnMut()) -> Sample {
     let (begun, ran) = (Instant::now(), cpu(ClockId::ThreadCPUTime));
     (0..count).for_each(|_| work());
@@ -53,10 +70,13 @@ async fn opening(effort: Effort) {
     let signed = keyring(1);
     let one = signed.write(&token(1), &[], &CONTEXT, [0; 12]);
     let eight = signed.write(&token(8), &[], &CONTEXT, [0; 12]);
+    let (full, keys) = (token(16), keyed().await);
     #[cfg_attr(not(feature = "opaque"), expect(unused_mut, reason = "there are no more"))]
     let mut texts = vec![
         ("one cluster", one.clone()),
+        ("one cluster, eight keys", signed.write(&keys, &[], &CONTEXT, [0; 12])),
         ("eight clusters", eight.clone()),
+        ("as many clusters as fit", signed.write(&full, &[], &CONTEXT, [0; 12])),
         ("one cluster, forged", keyring(2).write(&token(1), &[], &CONTEXT, [0; 12])),
         ("eight clusters, forged", keyring(2).write(&token(8), &[], &CONTEXT, [0; 12])),
         ("256 characters of nothing", "A".repeat(256)),
@@ -66,7 +86,9 @@ async fn opening(effort: Effort) {
     {
         let opaque = signed.clone().opaque();
         texts.push(("one cluster, opaque", opaque.write(&token(1), &[], &CONTEXT, [7; 12])));
+        texts.push(("one cluster, eight keys, opaque", opaque.write(&keys, &[], &CONTEXT, [7; 12])));
         texts.push(("eight clusters, opaque", opaque.write(&token(8), &[], &CONTEXT, [7; 12])));
+        texts.push(("as many clusters as fit, opaque", opaque.write(&full, &[], &CONTEXT, [7; 12])));
     }
     let each = Duration::from_micros(1);
     for (what, text) in texts {
@@ -82,6 +104,8 @@ async fn opening(effort: Effort) {
 }
 
 struct Rows;
+
+const ROWS: u64 = 100;
 
 impl Repository<View> for Rows {
     type Key = u64;
@@ -99,7 +123,7 @@ async fn requests(count: usize, gate: &Gate, cache: &Cache<Rows, Source>, texts:
     for (number, text) in (0..count).zip(texts.iter().cycle()) {
         let session = Session::new();
         gate.take_in(&session, text.as_bytes(), None);
-        let read = cache.get(&session, &(number as u64 % 100)).await.expect("a row");
+        let read = cache.get(&session, &(number as u64 % ROWS)).await.expect("a row");
         assert!(read.value.is_some());
     }
     Sample { count: count as f64, wall: begun.elapsed(), cpu: cpu(ClockId::ProcessCPUTime) - ran }
@@ -139,6 +163,55 @@ async fn goodput(effort: Effort) {
     store.close().await;
 }
 
+/// Hits of one session, each ready at the first poll.
+fn hits(count: usize, cache: &Cache<Rows, Source>, session: &Session) -> Sample {
+    let before = cache.stats().hits_local;
+    let (begun, ran) = (Instant::now(), cpu(ClockId::ThreadCPUTime));
+    for number in 0..count as u64 {
+        let read = cache.get(session, &(number % ROWS)).now_or_never().expect("a hit awaits nothing");
+        black_box(read.expect("a row"));
+    }
+    let sample = Sample { count: count as f64, wall: begun.elapsed(), cpu: cpu(ClockId::ThreadCPUTime) - ran };
+    assert_eq!(cache.stats().hits_local - before, count as u64, "every read was a hit");
+    sample
+}
+
+async fn visited(effort: Effort) {
+    head("A local hit in a user's visit, against one of the same token outside: microseconds of processor time");
+    let cluster = Cluster::new(0);
+    let store = Highwater::over(cluster.source()).start().await.expect("a store");
+    let cache = store.cache("rows", Rows).time_to_live(Duration::from_secs(3600)).build().expect("a cache");
+    let devices = Devices::builder(Shared::default()).store(&store).build().expect("devices");
+    let inside = Session::new();
+    let _visit = devices.visit(&inside, "user 7");
+    inside.gathered().await;
+    // The store is new and knows nothing of the user, so the primary is asked how far it is, and entries must get there.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let before = cache.stats().hits_local;
+        for key in 0..ROWS {
+            cache.get(&inside, &key).await.expect("a row");
+        }
+        if cache.stats().hits_local - before == ROWS {
+            break;
+        }
+    }
+    let outside = Session::from_token(inside.token());
+    assert!(!outside.token().is_empty(), "both demand the same");
+    let count = effort.of(200_000, 20_000);
+    let pairs = pairs(effort.rounds(), async || hits(count, &cache, &outside), async || hits(count, &cache, &inside));
+    row("a hit in a visit", ..=1.02, &pairs.await, Sample::cpu_us);
+    let allocations = |session| {
+        allocation_counter::measure(|| {
+            black_box(hits(count, &cache, session));
+        })
+        .count_total
+    };
+    let (bare, ours) = (allocations(&outside), allocations(&inside));
+    println!("\n{ours} allocations in {count} hits in a visit, {bare} outside");
+    store.close().await;
+}
+
 fn main() {
     let effort = Effort::asked_for();
     let runtime =
@@ -146,5 +219,6 @@ fn main() {
     runtime.block_on(async {
         opening(effort).await;
         goodput(effort).await;
+        visited(effort).await;
     });
 }

@@ -232,6 +232,12 @@ impl Session {
         self.update(|state| state.clusters.entry(cluster).or_default().unresolved += 1);
     }
 
+    /// Whether a case is open, so that the token does not cover yet all that it will.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_unresolved(&self) -> bool {
+        self.0.state.load().clusters.values().any(|sights| sights.unresolved > 0)
+    }
+
     /// One such transaction is over, and `position` was read after that: the session may go on above it.
     pub(crate) fn end_unresolved(&self, history: &History, position: Position) {
         self.end_care(history, position);

@@ -11,28 +11,31 @@ use std::task::{Context, Poll, ready};
 
 pin_project! {
     /// A response's body: the inner one, and where the session was raised while it was made, the token in its trailers.
-    pub struct TokenBody<B> {
+    pub struct TokenBody<B>
+    where
+        B: Body,
+    {
         #[pin]
         inner: B,
         end: Option<End>,
         is_over: bool,
-        last: Option<Last>,
+        held: Option<Held<B::Data>>,
     }
 }
 
-/// The trailers of the inner body, and what has to be done before they go on.
-struct Last {
-    trailers: Option<HeaderMap>,
+/// A frame of the inner body, or its end, and what has to be done before it goes on.
+struct Held<D> {
+    frame: Option<Frame<D>>,
     until: Option<BoxFuture<'static, ()>>,
 }
 
-impl<B> TokenBody<B> {
+impl<B: Body> TokenBody<B> {
     pub(crate) fn new(inner: B, end: Option<End>) -> Self {
-        Self { inner, end, is_over: false, last: None }
+        Self { inner, end, is_over: false, held: None }
     }
 }
 
-impl<B: Default> Default for TokenBody<B> {
+impl<B: Body + Default> Default for TokenBody<B> {
     fn default() -> Self {
         Self::new(B::default(), None)
     }
@@ -47,20 +50,20 @@ impl<B: Body> Body for TokenBody<B> {
         if *this.is_over {
             return Poll::Ready(None);
         }
-        if this.last.is_none() {
+        if this.held.is_none() {
             let frame = ready!(this.inner.poll_frame(context)?);
-            let trailers = match frame.map(Frame::into_trailers) {
-                Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Some(Ok(trailers)) => Some(trailers),
-                None => None,
-            };
-            let until = this.end.as_ref().and_then(End::before_it_leaves);
-            *this.last = Some(Last { trailers, until });
+            let is_last = frame.as_ref().is_none_or(Frame::is_trailers);
+            let until = this.end.as_mut().and_then(|end| end.before_it_leaves(is_last));
+            *this.held = Some(Held { frame, until });
         }
-        if let Some(until) = this.last.as_mut().and_then(|last| last.until.as_mut()) {
+        if let Some(until) = this.held.as_mut().and_then(|held| held.until.as_mut()) {
             ready!(until.as_mut().poll(context));
         }
-        let mut trailers = this.last.take().and_then(|last| last.trailers);
+        let mut trailers = match this.held.take().and_then(|held| held.frame).map(Frame::into_trailers) {
+            Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+            Some(Ok(trailers)) => Some(trailers),
+            None => None,
+        };
         *this.is_over = true;
         match this.end.take() {
             Some(End::Leaves(mut departure)) => {
@@ -90,7 +93,7 @@ impl<B: Body> Body for TokenBody<B> {
     }
 }
 
-impl<B> fmt::Debug for TokenBody<B> {
+impl<B: Body> fmt::Debug for TokenBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenBody").field("is_over", &self.is_over).finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ pub enum SameSite {
 ///
 /// A browser keeps of two cookies of one name the one that came last, which need not be the one with the higher
 /// position. So each token has a name of its own, `NAME-` and the end of its text; the layer merges all that a browser
-/// sends, and a response that carries a token ends those that its request brought, and no others.
+/// sends, and a response that carries a token ends those that its request brought and that are of no more use, and no others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cookie {
     /// The beginning of its name. Defaults to `__Host-highwater`: browsers take that only from this host, over TLS and for every path, so

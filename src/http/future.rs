@@ -37,10 +37,10 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// What has to be done before what was made by now leaves.
-    pub(crate) fn before_it_leaves(&self) -> Option<BoxFuture<'static, ()>> {
+    /// What has to be done before what was made by now leaves: the head, a piece of the body, or the last of it.
+    pub(crate) fn before_it_leaves(&mut self, is_end: bool) -> Option<BoxFuture<'static, ()>> {
         match self {
-            Self::Leaves(departure) => departure.remember(),
+            Self::Leaves(departure) => departure.remember(is_end),
             Self::Returns(_) => None,
         }
     }
@@ -68,7 +68,7 @@ where
         if this.response.is_none() {
             let response = ready!(this.inner.poll(context));
             if response.is_ok() {
-                *this.until = this.end.as_ref().and_then(End::before_it_leaves);
+                *this.until = this.end.as_mut().and_then(|end| end.before_it_leaves(true));
             }
             *this.response = Some(response);
         }

@@ -76,8 +76,8 @@ impl TokenLayer {
 
     /// Lets a user's devices see what others of theirs wrote. `user` says whose request it is, by the id that an outer layer
     /// has authenticated and put into its extensions; `None` is for nobody's. The store is asked as soon as the request is
-    /// here, and reads with the session wait for the answer; a response that follows a write waits until the store has it. See
-    /// [`Devices::visit`] and [`Visit::remember`].
+    /// here, and reads with the session wait for the answer; what is told after a write, in the head or later in the body, waits
+    /// until the store has it. See [`Devices::visit`] and [`Visit::remember`].
     #[must_use]
     pub fn devices(
         mut self,
@@ -97,8 +97,8 @@ impl TokenLayer {
         let (mut brought, mut ended) = (0, Vec::new());
         for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
             brought += 1;
-            gate.take_in(&session, text, audience.as_deref());
-            ended.extend(cookie.map(str::to_owned));
+            let (_, is_taken) = gate.weigh(&session, text, audience.as_deref());
+            ended.extend(cookie.filter(|_| is_taken).map(str::to_owned));
         }
         if found.next().is_some() {
             // One of the others may say more.
@@ -109,7 +109,16 @@ impl TokenLayer {
         let held = if brought == 1 { session.token() } else { Token::default() };
         let user = devices.as_ref().and_then(|(devices, of)| Some((devices, of(parts)?)));
         let visit = user.map(|(devices, user)| devices.visit(&session, user));
-        Departure { layer: self.clone(), session, held, audience, ended, trailers: Trailers::of(parts), visit }
+        Departure {
+            layer: self.clone(),
+            session,
+            held,
+            audience,
+            ended,
+            trailers: Trailers::of(parts),
+            visit,
+            deeds: 0,
+        }
     }
 }
 
@@ -175,16 +184,20 @@ pub(crate) struct Departure {
     /// The token that the client holds.
     held: Token,
     audience: Option<Vec<u8>>,
-    /// The cookies that it brought.
+    /// The cookies that it brought and needs no more.
     ended: Vec<String>,
     trailers: Trailers,
     visit: Option<Visit>,
+    /// How often the session had been raised when the visit's store was told last.
+    deeds: usize,
 }
 
 impl Departure {
-    /// What has to be done before the client is told of what was written by now.
-    pub(crate) fn remember(&self) -> Option<BoxFuture<'static, ()>> {
-        let visit = self.visit.clone()?;
+    /// What has to be done before the client is told of what was written by now; between pieces of a body, nothing where
+    /// nothing was.
+    pub(crate) fn remember(&mut self, is_end: bool) -> Option<BoxFuture<'static, ()>> {
+        let visit = self.visit.clone().filter(|_| is_end || self.session.deeds() != self.deeds)?;
+        self.deeds = self.session.deeds();
         Some(Box::pin(async move {
             visit.remember().await;
         }))
@@ -198,9 +211,13 @@ impl Departure {
 
     /// Adds a token to the head of the response, if there is a new one.
     pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
+        // Until the primary has answered, a text that could not be read may say more than the session does. Looked at before
+        // the token is.
+        let is_unresolved = self.session.is_unresolved();
         if let Some(token) = self.news() {
             let Inner { gate, carrier, .. } = &*self.layer.0;
-            carrier.add(headers, &token, gate.token_life(), &self.ended);
+            let ended = if is_unresolved { &[] } else { &self.ended[..] };
+            carrier.add(headers, &token, gate.token_life(), ended);
         }
     }
 

@@ -21,6 +21,8 @@ struct Inner {
     own: Vec<u64>,
     careful: Vec<BeCareful>,
     budget: Budget,
+    /// Of what nobody makes up: whoever sends the rest must not be able to spend it.
+    budget_of_ours: Budget,
     counters: WireCounters,
     clock: Clock,
 }
@@ -41,6 +43,7 @@ impl Gate {
             own: Vec::new(),
             careful: Vec::new(),
             budget: Budget::default(),
+            budget_of_ours: Budget::default(),
             counters: WireCounters::default(),
             clock: Box::new(|| clock::unix_ms() / 1000),
         })
@@ -50,6 +53,11 @@ impl Gate {
     ///
     /// `audience` is what the token was written for: see [`Context::audience`].
     pub fn take_in(&self, session: &Session, text: &[u8], audience: Option<&[u8]>) -> Outcome {
+        self.weigh(session, text, audience).0
+    }
+
+    /// The same, and whether nothing is lost with the text: it is worth nothing, or the session covers it once care is over.
+    pub(crate) fn weigh(&self, session: &Session, text: &[u8], audience: Option<&[u8]>) -> (Outcome, bool) {
         let Inner { keyring, policy, own, counters, .. } = &*self.0;
         let now_unix_s = (self.0.clock)();
         let outcome = match keyring.open(text, &Context { audience, now_unix_s }) {
@@ -68,22 +76,28 @@ impl Gate {
             }
         };
         counters.of(outcome).add_one();
-        if policy.treatment(outcome) == Treatment::Careful {
-            self.be_careful(session);
-        }
-        outcome
+        let is_careful = policy.treatment(outcome) == Treatment::Careful && self.care(session, outcome.is_ours());
+        (outcome, is_careful || !outcome.is_unread())
     }
 
     /// Treats a session as of one who may have written a moment ago, within the policy's budget: see
     /// [`Highwater::be_careful`]. For what a client was to bring and could not be read. Never waits.
     pub fn be_careful(&self, session: &Session) {
-        let Inner { policy, budget, counters, careful, .. } = &*self.0;
-        if budget.take((self.0.clock)(), policy.careful_per_second_max) {
+        self.care(session, false);
+    }
+
+    /// Returns whether there was room for it.
+    fn care(&self, session: &Session, is_ours: bool) -> bool {
+        let Inner { policy, budget, budget_of_ours, counters, careful, .. } = &*self.0;
+        let budget = if is_ours { budget_of_ours } else { budget };
+        let has_room = budget.take((self.0.clock)(), policy.careful_per_second_max);
+        if has_room {
             counters.careful.add_one();
             careful.iter().for_each(|be_careful| be_careful(session));
         } else {
             counters.careful_refused.add_one();
         }
+        has_room
     }
 
     /// The text of what `session` holds now, or `None` where it holds nothing.

@@ -27,6 +27,18 @@ pub enum Outcome {
     Malformed,
 }
 
+impl Outcome {
+    /// Only who has a key can bring it about.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Valid | Self::Foreign | Self::Collapsed | Self::Expired)
+    }
+
+    /// Another instance may be able to read it.
+    pub(crate) fn is_unread(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::UnknownForm)
+    }
+}
+
 impl From<Unusable> for Outcome {
     fn from(unusable: Unusable) -> Self {
         match unusable {
@@ -69,8 +81,9 @@ pub struct Policy {
     pub forged: Treatment,
     /// Defaults to [`Treatment::NoToken`].
     pub malformed: Treatment,
-    /// How many requests a second this instance treats carefully. Each asks the primary for its position, together with
-    /// others that come at the same time, and reads from the primary until the answer is there. Defaults to 50.
+    /// How many requests a second this instance treats carefully: so many that brought tokens of ours, and as many others,
+    /// since these can be made up and must not take the care from those. Each asks the primary for its position, together
+    /// with others that come at the same time, and reads from the primary until the answer is there. Defaults to 50.
     pub careful_per_second_max: u32,
 }
 

@@ -233,7 +233,7 @@ async fn a_position_that_a_crash_undid_does_not_stay() {
     let ready = Ready::new().await;
     // A token from far beyond the log's end, as before a restore.
     let history = ready.phone.store.history();
-    let far = highwater::Token::at(&history, highwater::Position::new(1, highwater::Lsn::new(1 << 50)));
+    let far = Token::at(&history, Position::new(1, Lsn::new(1 << 50)));
     let session = Session::from_token(far);
     assert_eq!(ready.phone.devices.visit(&session, USER).remember().await, Remembered::Unchanged, "nothing was added");
     let visit = ready.phone.devices.visit(&session, USER);

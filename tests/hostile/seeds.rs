@@ -192,11 +192,13 @@ fn tokens() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A part of a record: timeline, pin, lineage and how far its log vouches.
 fn part(timeline: u8, pinned: u8, lineage: u8, covered: u8) -> [u8; 36] {
-    let mut part = [0; 36];
-    for (at, byte) in [(3, timeline), (19, pinned), (27, lineage), (35, covered)] {
-        part[at] = byte;
-    }
-    part
+    std::array::from_fn(|at| match at {
+        3 => timeline,
+        19 => pinned,
+        27 => lineage,
+        35 => covered,
+        _ => 0,
+    })
 }
 
 /// A record of clusters: era, number of positions, flags, and the rest.

@@ -16,9 +16,11 @@ use tower::ServiceExt;
 pub(crate) fn routes(instance: Arc<Instance>) -> Router {
     Router::new()
         .route("/name", get(read))
+        .route("/health", get(async || "well"))
         .route("/rename/{name}", post(rename))
         .route("/rename-and-fail/{name}", post(rename_and_fail))
         .route("/rename-and-stream/{name}", post(rename_and_stream))
+        .route("/rename-and-stay/{name}", post(rename_and_stay))
         .with_state(instance)
 }
 
@@ -57,6 +59,24 @@ async fn rename_and_stream(State(instance): State<Arc<Instance>>, session: Sessi
         }
     });
     Body::from_stream(steps)
+}
+
+/// Tells of the write and goes on, as a stream of events does.
+async fn rename_and_stay(State(instance): State<Arc<Instance>>, session: Session, Path(name): Path<String>) -> Body {
+    let events = futures_util::stream::unfold(0, move |step| {
+        let (instance, session, name) = (Arc::clone(&instance), session.clone(), name.clone());
+        async move {
+            match step {
+                0 => Some((Ok::<_, std::io::Error>("begun"), 1)),
+                1 => {
+                    instance.rename_for(&session, &name).await;
+                    Some((Ok("renamed"), 2))
+                }
+                _ => std::future::pending().await,
+            }
+        }
+    });
+    Body::from_stream(events)
 }
 
 /// What came back for a request.

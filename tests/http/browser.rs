@@ -1,11 +1,14 @@
 //! A browser that has several requests under way at one time.
 
 use crate::app::{Answer, app, send};
-use crate::support::{Instance, cluster};
+use crate::support::{Instance, cluster, key};
 use axum::Router;
 use axum::http::header::{COOKIE, SET_COOKIE};
+use highwater::wire::{Keyring, Policy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// The cookies that a browser keeps: of one name, the one that came last.
 #[derive(Default)]
@@ -53,4 +56,52 @@ async fn of_two_writes_at_one_time_the_answer_that_comes_last_does_not_hide_the_
         assert_eq!(browser.0.len(), 1, "merged");
     }
     assert_eq!(reader.gate.stats().careful, 0);
+}
+
+/// While keys change out of order: one instance cannot read what the other wrote, and must not take it away.
+#[tokio::test(start_paused = true)]
+async fn a_cookie_that_an_instance_cannot_read_is_ended_only_by_what_covers_it() {
+    for careful_per_second_max in [0, 50] {
+        let cluster = cluster();
+        let with = async |keyring, careful_per_second_max| {
+            Arc::new(Instance::with(&cluster, keyring, Policy { careful_per_second_max, ..Policy::default() }).await)
+        };
+        let old = with(Keyring::new(key(1)), careful_per_second_max).await;
+        let new = with(Keyring::new(key(2)).also_opens(key(1)).unwrap(), 0).await;
+        let mut browser = Browser::default();
+        // Two at one time, the later write at the instance that signs with the new key. The replica has the first one only.
+        let first = browser.send(&app(&old), "POST", "/rename/old").await;
+        sleep(Duration::from_secs(1)).await;
+        cluster.pause(1, true);
+        let second = browser.send(&app(&new), "POST", "/rename/new").await;
+        browser.take_in(&first);
+        browser.take_in(&second);
+        assert_eq!(browser.0.len(), 2);
+        // It reads nothing, so the primary has not answered by its end.
+        let merged = browser.send(&app(&old), "GET", "/health").await;
+        browser.take_in(&merged);
+        assert_eq!(old.gate.stats().unknown_key, 1);
+        let reader = with(Keyring::new(key(2)).also_opens(key(1)).unwrap(), 0).await;
+        let seen = browser.send(&app(&reader), "GET", "/name").await;
+        assert_eq!(seen.body, "new", "with room for {careful_per_second_max}");
+        browser.take_in(&seen);
+        assert_eq!(browser.0.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_care_is_over_a_cookie_that_nobody_can_read_is_gone() {
+    let cluster = cluster();
+    let lost = Instance::with(&cluster, Keyring::new(key(9)), Policy::default()).await;
+    let instance = Arc::new(Instance::over(&cluster).await);
+    cluster.pause(1, true);
+    let mut browser = Browser::default();
+    browser.take_in(&browser.send(&app(&Arc::new(lost)), "POST", "/rename/grace").await);
+    for _ in 0..3 {
+        let seen = browser.send(&app(&instance), "GET", "/name").await;
+        assert_eq!(seen.body, "grace");
+        browser.take_in(&seen);
+        assert_eq!(browser.0.len(), 1);
+    }
+    assert_eq!((instance.gate.stats().careful, instance.gate.stats().valid), (1, 2), "once");
 }

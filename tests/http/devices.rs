@@ -3,14 +3,17 @@
 use crate::app::{Answer, routes, send};
 use crate::support::{Instance, cluster};
 use axum::Router;
-use axum::http::HeaderName;
+use axum::body::Body;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, Request};
 use highwater::devices::Devices;
 use highwater::http::TokenLayer;
 use highwater::memory::{Call, Cluster, Fate, Line, Shared};
+use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use tower::ServiceExt;
 
 const USER: HeaderName = HeaderName::from_static("x-user");
 const LIFE: Duration = Duration::from_secs(30);
@@ -90,5 +93,21 @@ async fn a_store_that_is_away_fails_no_request() {
     assert_eq!((phone.devices.stats().deferred, laptop.devices.stats().away), (1, 1));
     shared.set_down(false);
     sleep(Duration::from_secs(1)).await;
+    assert_eq!(phone.devices.stats().remembered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_of_a_write_in_the_middle_of_a_body_sees_it_everywhere() {
+    let (phone, laptop, shared) = two().await;
+    shared.set_line(Line::new(|_, call, _| {
+        Fate::Pass(Duration::from_millis(if call == Call::Exchange { 20 } else { 0 }))
+    }));
+    let request = Request::post("/rename-and-stay/grace").header(USER, "7").body(Body::empty()).unwrap();
+    let mut body = phone.app.clone().oneshot(request).await.unwrap().into_body();
+    let mut told = async || body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(told().await, "begun");
+    assert_eq!(phone.devices.stats().remembered, 0);
+    assert_eq!(told().await, "renamed");
+    assert_eq!(laptop.name().await, "grace", "while the stream is still open");
     assert_eq!(phone.devices.stats().remembered, 1);
 }

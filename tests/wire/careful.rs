@@ -1,8 +1,8 @@
 //! What becomes of tokens that cannot be used, or not as they are.
 
 use crate::support::{Instance, cluster, key, told};
-use highwater::wire::{Key, Keyring, Outcome, Policy, Treatment};
-use highwater::{Lsn, Position, Rung, Session, Token};
+use highwater::wire::{Gate, Key, Keyring, Outcome, Policy, Treatment};
+use highwater::{History, Lsn, Position, Rung, Session, Timeline, Token};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -78,6 +78,35 @@ async fn care_has_a_budget() {
     instance.wall.forward(Duration::from_secs(1));
     instance.request(&unknown).await;
     assert_eq!(instance.gate.stats().careful, 4);
+}
+
+/// Who makes up key numbers must not take the care from those that bring tokens of ours.
+#[tokio::test(start_paused = true)]
+async fn made_up_tokens_do_not_spend_the_care_of_genuine_ones() {
+    let cluster = cluster();
+    let policy = Policy { careful_per_second_max: 3, ..Policy::default() };
+    let instance = Instance::with(&cluster, Keyring::new(key(1)), policy).await;
+    let unknown = Instance::with(&cluster, Keyring::new(key(2)), Policy::default()).await.rename("ada").await;
+    cluster.pause(1, true);
+    // What a service wrote down that knows nothing of our cluster, for a client that has written to many.
+    let session = Session::new();
+    instance.rename_for(&session, "grace").await;
+    for number in 1..=15 {
+        let history = History::new(number, Timeline(1), vec![]);
+        session.observe(&Token::at(&history, Position::new(1, Lsn::new(1 << 34))));
+    }
+    let gateway = Gate::builder(Keyring::new(key(1))).clock(instance.wall.read()).build();
+    let collapsed = gateway.write(&session, None).unwrap();
+    for _ in 0..10 {
+        instance.gate.take_in(&Session::new(), unknown.as_bytes(), None);
+    }
+    assert_eq!(instance.gate.stats().careful_refused, 7);
+    let arrived = Session::new();
+    assert_eq!(instance.gate.take_in(&arrived, collapsed.as_bytes(), None), Outcome::Collapsed);
+    sleep(Duration::from_millis(100)).await;
+    let cluster = instance.store.history().system_identifier();
+    assert_eq!(arrived.token().positions(cluster).count(), 1, "the primary was asked");
+    assert_eq!(instance.gate.stats().careful_refused, 7);
 }
 
 #[tokio::test(start_paused = true)]

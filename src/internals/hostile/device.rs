@@ -35,7 +35,10 @@ fn check(input: &[u8]) -> Outcome {
     assert!(written.len() <= BYTES_MAX, "{} bytes", written.len());
     assert_eq!(Record::decode(&written).map(|read| read.encode()).as_ref(), Some(&written));
     assert_eq!(Record::take_in(Some(&written), &incoming, b"", ERA).encode(), written, "told twice");
-    assert_eq!(after.suspect, incoming.suspect || known.as_ref().map_or(stored.is_some(), |known| known.suspect));
+    assert_eq!(
+        after.suspect,
+        incoming.suspect || known.as_ref().map_or_else(|| stored.is_some(), |known| known.suspect)
+    );
     for record in [Some(&incoming), known.as_ref()].into_iter().flatten() {
         record.token.shards().iter().for_each(|shard| assert!(is_covered(shard, &after), "{shard:?} by {after:?}"));
     }
