@@ -5,7 +5,7 @@ use super::carrier::{Carrier, Found, HEADER, TEXTS_MAX};
 use super::cookie::Cookie;
 use super::future::ResponseFuture;
 use crate::devices::{Devices, Visit};
-use crate::wire::Gate;
+use crate::wire::{Gate, Outcome};
 use crate::{Error, Session, Token};
 use futures_util::future::BoxFuture;
 use http::header::{TE, TRAILER};
@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
+
+/// How many cookies of another audience are left to a browser: more than that are of logins that are over.
+const OTHERS_MAX: usize = 4;
 
 /// Gives each request a [`Session`] from the token that it brought, and each response a token if the session was raised.
 ///
@@ -67,7 +70,8 @@ impl TokenLayer {
     }
 
     /// Says whom the token of a request is for, such as the tenant or the login session that an outer layer has put into its
-    /// extensions. A token for anybody else is forged, and so is one for nobody. Defaults to nobody.
+    /// extensions. A token for anybody else is forged, and so is one for nobody; of cookies for others the last four are left
+    /// as they are, since one browser may be in several tenants. Defaults to nobody.
     #[must_use]
     pub fn audience(mut self, of: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).audience = Some(Arc::new(of));
@@ -94,12 +98,19 @@ impl TokenLayer {
         let audience = audience.as_ref().and_then(|of| of(parts));
         let session = parts.extensions.get_or_insert_with(Session::new).clone();
         let mut found = carrier.found(&parts.headers);
-        let (mut brought, mut ended) = (0, Vec::new());
+        let (mut brought, mut ended, mut others) = (0, Vec::new(), Vec::new());
         for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
-            brought += 1;
-            let (_, is_taken) = gate.weigh(&session, text, audience.as_deref());
-            ended.extend(cookie.filter(|_| is_taken).map(str::to_owned));
+            let (outcome, is_taken) = gate.weigh(&session, text, audience.as_deref());
+            let cookie = cookie.filter(|_| is_taken).map(str::to_owned);
+            if outcome == Outcome::Forged && audience.is_some() {
+                others.extend(cookie);
+            } else {
+                brought += 1;
+                ended.extend(cookie);
+            }
         }
+        // Browsers send the oldest first.
+        ended.extend(others.drain(..others.len().saturating_sub(OTHERS_MAX)));
         if found.next().is_some() {
             // One of the others may say more.
             gate.be_careful(&session);

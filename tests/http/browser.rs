@@ -1,9 +1,10 @@
 //! A browser that has several requests under way at one time.
 
-use crate::app::{Answer, app, send};
+use crate::app::{Answer, app, routes, send};
 use crate::support::{Instance, cluster, key};
 use axum::Router;
 use axum::http::header::{COOKIE, SET_COOKIE};
+use highwater::http::{Cookie, TokenLayer};
 use highwater::wire::{Keyring, Policy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,6 +87,31 @@ async fn a_cookie_that_an_instance_cannot_read_is_ended_only_by_what_covers_it()
         assert_eq!(seen.body, "new", "with room for {careful_per_second_max}");
         browser.take_in(&seen);
         assert_eq!(browser.0.len(), 1);
+    }
+}
+
+/// What one tenant takes for forged may be what the browser wrote in another one.
+#[tokio::test(start_paused = true)]
+async fn a_browser_is_in_several_tenants_of_one_host() {
+    let cluster = cluster();
+    let (writer, reader) = (Arc::new(Instance::over(&cluster).await), Arc::new(Instance::over(&cluster).await));
+    let of_tenant = |instance: &Arc<Instance>, tenant: u8| {
+        let layer = TokenLayer::new(instance.gate.clone()).cookie(Cookie::default()).unwrap();
+        routes(Arc::clone(instance)).layer(layer.audience(move |_| Some(vec![tenant])))
+    };
+    cluster.pause(1, true);
+    let mut browser = Browser::default();
+    browser.take_in(&browser.send(&of_tenant(&writer, 1), "POST", "/rename/grace").await);
+    for tenant in 2..=5 {
+        browser.take_in(&browser.send(&of_tenant(&writer, tenant), "GET", "/name").await);
+        browser.take_in(&browser.send(&of_tenant(&writer, tenant), "POST", "/rename/grace").await);
+        assert_eq!(browser.0.len(), usize::from(tenant), "the others' are left");
+    }
+    assert_eq!(browser.send(&of_tenant(&reader, 1), "GET", "/name").await.body, "grace");
+    assert!(reader.gate.stats().valid == 1 && reader.gate.stats().careful == 0);
+    for login in 6..40 {
+        browser.take_in(&browser.send(&of_tenant(&writer, login), "POST", "/rename/grace").await);
+        assert!(browser.0.len() <= 6, "{} after {login}", browser.0.len());
     }
 }
 
