@@ -1,13 +1,14 @@
 //! A person with two devices, and no token from one to the other.
 
 use crate::app::{Answer, routes, send};
+use crate::log::Log;
 use crate::support::{Instance, cluster};
 use axum::Router;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Request};
 use highwater::devices::Devices;
-use highwater::http::TokenLayer;
+use highwater::http::{HEADER, TokenLayer};
 use highwater::memory::{Call, Cluster, Fate, Line, Shared};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -110,4 +111,35 @@ async fn who_is_told_of_a_write_in_the_middle_of_a_body_sees_it_everywhere() {
     assert_eq!(told().await, "renamed");
     assert_eq!(laptop.name().await, "grace", "while the stream is still open");
     assert_eq!(phone.devices.stats().remembered, 1);
+}
+
+/// Whose request it is, and what it brought, is nobody's business who reads the log, also where the store fails.
+#[tokio::test(start_paused = true)]
+async fn no_user_and_no_token_is_logged_at_any_level() {
+    let (log, _logging) = Log::begin();
+    let (phone, laptop, shared) = two().await;
+    laptop.name().await;
+    let token = send(&phone.app, "POST", "/rename/grace", &[(USER, "user-who-is-secret")]).await.token().unwrap();
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    let troubles: [fn(&Shared); 4] = [
+        Shared::wipe,
+        |shared| shared.tamper_users(|bytes| bytes.truncate(9)),
+        |shared| shared.set_full(true),
+        |shared| shared.set_down(true),
+    ];
+    for trouble in troubles {
+        trouble(&shared);
+        for token in [&token, &forged] {
+            send(&laptop.app, "POST", "/rename/hedy", &[(HEADER, token), (USER, "user-who-is-secret")]).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    laptop.devices.close().await;
+    let logged = log.text();
+    for event in ["token_unusable", "devices_deferred", "devices_may_have_lost"] {
+        assert!(logged.contains(event), "{event}: {logged}");
+    }
+    for secret in ["user-who-is-secret", &token, &token[8..24], &forged, "hedy", "01010101"] {
+        assert!(!logged.contains(secret), "{secret}");
+    }
 }

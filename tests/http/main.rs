@@ -7,6 +7,8 @@ mod browser;
 mod devices;
 mod fan_out;
 mod grpc;
+#[path = "../common/log.rs"]
+mod log;
 mod refused;
 mod sockets;
 #[path = "../wire/support.rs"]

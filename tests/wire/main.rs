@@ -5,6 +5,8 @@ mod careful;
 mod fixtures;
 mod hostile;
 mod jobs;
+#[path = "../common/log.rs"]
+mod log;
 mod rotation;
 mod shards;
 mod support;
