@@ -123,6 +123,9 @@ pub(crate) struct Budget {
     window: AtomicU64,
 }
 
+/// By how many seconds a clock may be set back and still be in the second that it was in.
+const WAVER_S: u64 = 2;
+
 const COUNT_BITS: u32 = 24;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
@@ -132,8 +135,9 @@ impl Budget {
         let max = u64::from(per_second_max).min(COUNT_MAX);
         let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
             let (second, count) = (window >> COUNT_BITS, window & COUNT_MAX);
-            // A clock that is set back must not open the budget anew.
-            let (second, count) = if now_unix_s > second { (now_unix_s, 0) } else { (second, count) };
+            // A clock that wavers must not open the budget anew, and one that was far ahead must not keep it closed.
+            let is_another = now_unix_s > second || second - now_unix_s > WAVER_S;
+            let (second, count) = if is_another { (now_unix_s, 0) } else { (second, count) };
             (count < max).then_some(second << COUNT_BITS | (count + 1))
         });
         taken.is_ok()
@@ -194,6 +198,7 @@ mod tests {
         assert_eq!(taken(1_700_000_000), 3);
         assert_eq!(taken(1_700_000_001), 3);
         assert_eq!(taken(1_700_000_000), 0, "the clock was set back");
+        assert_eq!((taken(1_800_000_000), taken(1_700_000_002)), (3, 3), "it had leapt ahead");
         assert!(!budget.take(1_700_000_009, 0));
     }
 }
