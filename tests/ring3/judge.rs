@@ -205,9 +205,9 @@ fn outcome(op: u64, end: &End, known: &Known, evidence: &Evidence) -> Outcome {
         }
         End::RolledBack => Outcome::RolledBack,
         End::Unknown { version } => {
-            // The table knows better, where it has lost nothing in silence.
-            let void = matches!(evidence.aftermath, Aftermath::Void(_));
-            let made = void || evidence.truth.contains_key(&op) || known.seen.contains_key(&op);
+            // The table knows better. What a crash took from it in silence was made only if somebody saw it: of a COMMIT that never
+            // arrived the version was given to another write.
+            let made = evidence.truth.contains_key(&op) || known.seen.contains_key(&op);
             Outcome::Unknown { version: made.then_some(*version) }
         }
     }
