@@ -88,6 +88,7 @@ rules! {
     BranchesDiffer: "positions of two logs with the number of one timeline are compared",
     SurvivorsStay: "who accepts a loss forgets what survived it, too",
     SetBackIsNumbered: "each instance counts by itself how often the primary was set back",
+    EndIsOfHistory: "the end of the log before stands for that of a history which was only told of",
     SetBackIsNews: "a primary whose flushed log shrank has crashed",
     ForkIsNews: "a primary whose timeline began elsewhere is the same",
     AnswersOvertake: "an answer of the primary that was overtaken is a crash",

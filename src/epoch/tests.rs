@@ -115,6 +115,22 @@ fn nobody_tells_how_far_a_history_is_flushed_that_they_have_not_seen() {
     assert_eq!(epochs.pulse().flush, Lsn::new(100));
 }
 
+/// Else the end of the old log, in the name of the new one, covers a write that was lost between them.
+#[test]
+fn the_end_of_a_log_is_not_that_of_a_history_which_was_only_told_of() {
+    let epochs = epochs();
+    let history = || Arc::clone(&epochs.current().history);
+    let first = history();
+    assert_eq!(epochs.known_end(&first), Lsn::ZERO, "not looked at yet");
+    sight(&epochs, &primary(1, 900, 890, None));
+    assert_eq!(epochs.known_end(&first), Lsn::new(900));
+    assert!(epochs.adopt_generation(1 << 32 | 7));
+    assert_eq!(epochs.known_end(&first), Lsn::ZERO, "not the present one");
+    assert_eq!(epochs.known_end(&history()), Lsn::ZERO);
+    assert_eq!(sight(&epochs, &primary(1, 100, 90, None)), Sighted::Replaced);
+    assert_eq!(epochs.known_end(&history()), Lsn::new(100));
+}
+
 #[test]
 fn a_slow_answer_is_not_a_history_that_went_back() {
     let epochs = epochs();
