@@ -114,7 +114,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let passed_by = loaded
             .as_ref()
             .ok()
-            .and_then(|loaded| self.passed_by(loaded, &epoch, [(key, name, loaded.value.as_ref())]));
+            .and_then(|loaded| self.passed_by(loaded, [(key, name, loaded.value.as_ref())]));
         if let Some(floor) = passed_by.filter(|floor| *floor > need.retracted) {
             need.retracted = floor;
             loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
@@ -146,17 +146,19 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
     }
 
     /// How far the rows of a replica's answer were retracted, where that is further than the replica is: which groups they
-    /// are in is known only once they are there. One more load will do, since who comes on board after the first is judged
-    /// by tag.
+    /// are in is known only once they are there, and who came on board while a connection was waited for may have been told
+    /// of more than the load was asked for. One more load will do, since who comes after the first is judged by tag.
+    ///
+    /// By the floors of now: since a crash, those of when the load began are raised no more.
     fn passed_by<'a, T>(
         &self,
         loaded: &Loaded<T>,
-        epoch: &Epoch,
         rows: impl IntoIterator<Item = (&'a R::Key, &'a Name, Option<&'a R::Value>)>,
     ) -> Option<Lsn> {
         if loaded.rung != Rung::Replica || loaded.stale {
             return None;
         }
+        let epoch = self.store.epochs.current();
         let floor = |(key, name, row)| {
             let groups = self.repository.groups(key, row).into_iter().take(GROUPS_MAX);
             let groups: Vec<Digest> = groups.map(|group| Digest::of_group(&group)).collect();
@@ -249,7 +251,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let mut loaded = self.store.fleet.load(&need, &work, &|| {}).await;
         let passed_by = loaded.as_ref().ok().and_then(|loaded| {
             let rows = keys.iter().zip(&names).zip(&loaded.value);
-            self.passed_by(loaded, &epoch, rows.map(|((key, name), row)| (key, name, row.as_ref())))
+            self.passed_by(loaded, rows.map(|((key, name), row)| (key, name, row.as_ref())))
         });
         if let Some(floor) = passed_by.filter(|floor| *floor > need.retracted) {
             need.retracted = floor;

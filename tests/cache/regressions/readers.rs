@@ -272,3 +272,32 @@ async fn what_a_session_saw_on_one_instance_is_not_what_another_filled() {
         "nothing tells them, but the session"
     );
 }
+
+/// The load began before a crash, with the floors of then, and the crash was seen while its connection was waited for.
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_load_from_before_a_crash_is_not_answered_below_what_was_retracted_since() {
+    let cluster = cluster(1);
+    let (store, users) = instance(&cluster, None, 1).await;
+    cluster.write_unflushed(0, 4_000);
+    sleep(Duration::from_secs(2)).await;
+    cluster.pause(1, true);
+    cluster.freeze(1, true);
+    let reader = users.clone();
+    let first = tokio::spawn(async move { reader.get(&Session::new(), &1).await.unwrap() });
+    sleep(Duration::from_millis(1)).await;
+    cluster.crash(0);
+    while store.stats().counts.crashes == 0 {
+        let _ = store.begin(&Session::new()).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    let mut tx = store.begin(&Session::new()).await.unwrap();
+    tx.put("users", 1, "new".to_owned()).await.unwrap();
+    tx.retract(&users, &1);
+    tx.commit().await.unwrap();
+    let reader = users.clone();
+    let second = tokio::spawn(async move { reader.get(&Session::new(), &1).await.unwrap() });
+    sleep(Duration::from_millis(1)).await;
+    cluster.freeze(1, false);
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(text(&second), Some("new"), "{second:?}, beside {first:?}");
+}
