@@ -111,10 +111,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let mut need = self.need(&epoch, floor, retracted, *fallback, awaited_until);
         let work = One(&self.repository, key);
         let mut loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
-        let passed_by = loaded
-            .as_ref()
-            .ok()
-            .and_then(|loaded| self.passed_by(loaded, [(key, name, loaded.value.as_ref())]));
+        let passed_by =
+            loaded.as_ref().ok().and_then(|loaded| self.passed_by(loaded, [(key, name, loaded.value.as_ref())]));
         if let Some(floor) = passed_by.filter(|floor| *floor > need.retracted) {
             need.retracted = floor;
             loaded = self.store.fleet.load(&need, &work, &|| flight.depart()).await;
