@@ -5,6 +5,7 @@ use crate::lineage::{Lineage, Vouched};
 use crate::named::{Brief, Named};
 use crate::rules::{Rule, holds};
 use crate::{Lsn, Position, Timeline};
+use smallvec::SmallVec;
 
 /// How many timelines of one cluster, and branches of them, a token remembers. A client that lived through more between
 /// two reads is told that a write may be lost, because nobody can show any more that it is not.
@@ -35,10 +36,13 @@ pub struct Token {
 pub(crate) struct Shard {
     pub(crate) system_identifier: u64,
     /// Sorted by timeline and branch, at most one each.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Parts,
     /// A part could not be remembered.
     pub(crate) forgotten: bool,
 }
+
+/// Nearly every token has one for each cluster, and opening it allocates nothing for that.
+pub(crate) type Parts = SmallVec<[Part; 1]>;
 
 /// A position, the branch of its timeline that it was read in, how much of it a log vouches for, and how much is known by key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -288,7 +292,7 @@ impl Token {
                 return None;
             }
             Err(at) => {
-                self.shards.insert(at, Shard { system_identifier, parts: Vec::new(), forgotten: false });
+                self.shards.insert(at, Shard { system_identifier, parts: Parts::new(), forgotten: false });
                 at
             }
         };

@@ -25,7 +25,7 @@ use crate::bytes::Reader;
 use crate::history::Branch;
 use crate::lineage::{Lineage, Vouched};
 use crate::named::{Brief, Named, PAIRS_MAX, Pair};
-use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
+use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Parts, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
 const MAGIC: [u8; 4] = *b"HWD\x01";
@@ -157,7 +157,7 @@ fn read_cluster(reader: &mut Reader<'_>) -> Option<(Shard, u64)> {
     if count > PARTS_MAX || flags & !(FORGOTTEN | NAMED) != 0 {
         return None;
     }
-    let mut parts: Vec<Part> = Vec::with_capacity(count);
+    let mut parts = Parts::with_capacity(count);
     for _ in 0..count {
         let (timeline, branch) = (Timeline(reader.u32()?), Branch::from_number(reader.u64()?));
         let pinned = Lsn::new(reader.u64()?);

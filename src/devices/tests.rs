@@ -97,15 +97,19 @@ proptest! {
 #[test]
 fn the_bytes_are_part_of_the_format() {
     let parts = vec![part(3, 9, 0x0102, (None, 0)), part(4, 9, 0x0103, (Some(0xABCD), 0x0101))];
-    let token = Token::from_shards(vec![Shard { system_identifier: 5, parts, forgotten: false }], false, true);
+    let token =
+        Token::from_shards(vec![Shard { system_identifier: 5, parts: parts.into(), forgotten: false }], false, true);
     let hex: String = Record::answering(token, &[5], 7).encode().iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = "000000000000000500000000000000070200";
     let pinned = format!("0000000300000000000000090000000000000102{}", "00".repeat(16));
     let vouched = "0000000400000000000000090000000000000101000000000000abcd0000000000000103";
     assert_eq!(hex, format!("485744010201{cluster}{pinned}{vouched}"));
     let named = named(part(4, 9, 0x0103, (None, 0)), 0x0100, &[(7, 0x0102), (0x0102_0304, 0x0103)]);
-    let token =
-        Token::from_shards(vec![Shard { system_identifier: 5, parts: vec![named], forgotten: true }], false, false);
+    let token = Token::from_shards(
+        vec![Shard { system_identifier: 5, parts: vec![named].into(), forgotten: true }],
+        false,
+        false,
+    );
     let hex: String = Record::of(token).encode().iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = "000000000000000500000000000000000103";
     let pinned = format!("0000000400000000000000090000000000000103{}", "00".repeat(16));
@@ -118,7 +122,8 @@ fn the_bytes_are_part_of_the_format() {
 #[test]
 fn a_log_vouches_for_what_lies_above_the_pin_or_this_is_no_record() {
     let parts = vec![part(1, 0, 10, (Some(1), 4))];
-    let token = Token::from_shards(vec![Shard { system_identifier: 5, parts, forgotten: false }], false, false);
+    let token =
+        Token::from_shards(vec![Shard { system_identifier: 5, parts: parts.into(), forgotten: false }], false, false);
     let bytes = Record::of(token).encode();
     let changed = |from_end: usize, byte: u8| {
         let mut bytes = bytes.clone();
@@ -251,7 +256,7 @@ mod on_a_server {
         let server = RedisServer::start().await.unwrap();
         let (_, devices) = opened(&server).await;
         let record = |part| {
-            let shard = Shard { system_identifier: 5, parts: vec![part], forgotten: false };
+            let shard = Shard { system_identifier: 5, parts: vec![part].into(), forgotten: false };
             Record::of(Token::from_shards(vec![shard], false, false)).encode()
         };
         let brings = async |user: &[u8], part| {

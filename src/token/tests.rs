@@ -208,7 +208,7 @@ pub(crate) fn drawn(
             parts.sort_by_key(Part::order);
             parts.dedup_by_key(|part| part.order());
             let forgotten = forgotten || parts.is_empty();
-            Shard { system_identifier, parts, forgotten }
+            Shard { system_identifier, parts: parts.into(), forgotten }
         };
         let mut shards: Vec<Shard> = shards.into_iter().map(sound).collect();
         shards.sort_by_key(|shard| shard.system_identifier);

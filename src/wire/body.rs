@@ -30,7 +30,7 @@ use crate::bytes::Reader;
 use crate::history::Branch;
 use crate::lineage::{Lineage, Vouched};
 use crate::named::{Brief, Named, PAIRS_MAX, Pair};
-use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Shard};
+use crate::token::{CLUSTERS_MAX, PARTS_MAX, Part, Parts, Shard};
 use crate::{Lsn, Position, Timeline, Token};
 
 const OVERFLOWN: u8 = 1;
@@ -44,8 +44,9 @@ const NAMED: u8 = 32;
 const EXTENSION_BYTES_MAX: u8 = 32;
 const NAMED_BYTES_MAX: u8 = 128;
 
-/// Where the bits stand in a cluster's bytes.
+/// Where the bits stand in a cluster's bytes, of which there are at least these two.
 const HEAD_AT: usize = 8;
+const SHARD_BYTES_MIN: usize = HEAD_AT + 1;
 
 /// The first bytes of a lineage are zero.
 const LINEAGE_AT: usize = 2;
@@ -155,7 +156,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Token> {
     if flags & !(OVERFLOWN | COLLAPSED) != 0 {
         return None;
     }
-    let mut shards: Vec<Shard> = Vec::new();
+    let mut shards: Vec<Shard> = Vec::with_capacity(CLUSTERS_MAX.min(bytes.len() / SHARD_BYTES_MIN));
     while !reader.is_empty() {
         let shard = read_shard(&mut reader)?;
         let rises = shards.last().is_none_or(|last| last.system_identifier < shard.system_identifier);
@@ -174,7 +175,7 @@ fn read_shard(reader: &mut Reader<'_>) -> Option<Shard> {
     if head & !(COUNT | FORGOTTEN | EXTENDED | NAMED) != 0 || count > PARTS_MAX || (count == 0 && !forgotten) {
         return None;
     }
-    let mut parts: Vec<Part> = Vec::with_capacity(count);
+    let mut parts = Parts::with_capacity(count);
     for _ in 0..count {
         let timeline = Timeline(u32::try_from(varint(reader)?).ok()?);
         let branch = Branch::from_number(varint(reader)?);

@@ -22,7 +22,7 @@ fn token_of(clusters: u64, keys: u32) -> Token {
     let top = 0x2A_5F00_1234;
     let keys: Vec<(u32, u64)> = (0..keys).map(|n| (n * 0x0101_0101, top - 10 * u64::from(n))).collect();
     let part = named(part(3, 1, top, (Some(0xABCD_EF01_2345), top - 5)), top - 5_000, &keys);
-    let shard = |n| Shard { system_identifier: CLUSTER + n, parts: vec![part.clone()], forgotten: false };
+    let shard = |n| Shard { system_identifier: CLUSTER + n, parts: vec![part.clone()].into(), forgotten: false };
     Token::from_shards((0..clusters).map(shard).collect(), false, false)
 }
 
@@ -102,7 +102,7 @@ fn keys_are_part_of_the_format() {
         0x403_3BC8 - 5_000,
         &[(0x0102_0304, 0x403_3BC8), (0xFFFE_FDFC, 0x403_3BC8 - 300)],
     );
-    let shard = Shard { system_identifier: 7_300_000_000_000_000_001, parts: vec![part], forgotten: false };
+    let shard = Shard { system_identifier: 7_300_000_000_000_000_001, parts: vec![part].into(), forgotten: false };
     let token = Token::from_shards(vec![shard], false, false);
     assert_eq!(keyring().open(text.as_bytes(), &now()).unwrap().token, token);
     assert_eq!(keyring().write(&token, &[], &now(), [0; 12]), text);

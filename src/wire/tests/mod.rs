@@ -129,7 +129,7 @@ fn what_a_log_vouches_for_travels_with_a_usual_token() {
         let lineage = Some(Lineage::from_number(0xABCD_EF01_2345));
         let vouched = crate::lineage::Vouched::below(position.lsn, lineage, Lsn::new(pinned));
         let part = Part { vouched, ..Part::pinned(position, Branch::default()) };
-        let shard = Shard { system_identifier: CLUSTER, parts: vec![part], forgotten: false };
+        let shard = Shard { system_identifier: CLUSTER, parts: vec![part].into(), forgotten: false };
         let token = Token::from_shards(vec![shard], false, false);
         for keyring in forms() {
             let text = keyring.write(&token, &[], &now(), [3; 12]);
@@ -145,7 +145,7 @@ fn the_texts_stay_within_their_limits() {
         let parts: Vec<_> = (0..parts)
             .map(|n| Part::pinned(Position::new(u32::MAX - 9 + n, Lsn::MAX), Branch::from_number(u64::MAX)))
             .collect();
-        let shard = |n| Shard { system_identifier: u64::MAX - 20 + n, parts: parts.clone(), forgotten: false };
+        let shard = |n| Shard { system_identifier: u64::MAX - 20 + n, parts: parts.clone().into(), forgotten: false };
         Token::from_shards((0..clusters).map(shard).collect(), true, true)
     };
     for keyring in forms() {
