@@ -224,7 +224,10 @@ async fn where_a_replica_takes_over_the_log_is_another_one() {
 
 #[tokio::test]
 async fn a_cluster_that_is_not_whole_is_waited_for() {
-    let server = RedisServer::builder().config("cluster-enabled", "yes").start().await.unwrap();
+    // Where it is not told, it takes its own port and 10,000, which somebody's outgoing connection may have.
+    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = RedisServer::builder().config("cluster-enabled", "yes").config("cluster-port", bus);
+    let server = server.start().await.unwrap();
     let alone = || RedisSettings::cluster([server.url()]);
     let (tier, _) = opened(alone()).await.expect("slots may come later");
     assert!(tier.fetch(&[address(1)]).await.is_err());
