@@ -251,7 +251,7 @@ impl Token {
             shard.forgotten = false;
             for part in std::mem::take(&mut shard.parts) {
                 match history.survivor(part.position, part.branch) {
-                    Some((position, _)) if position == part.position => shard.raise(part),
+                    Some(same) if same == (part.position, part.branch) => shard.raise(part),
                     // An instance that had not noticed may have written in the present log under the name of the old one.
                     Some(_) if history.is_set_back(part.position, part.branch) => {
                         let branch = history.branch(history.timeline());

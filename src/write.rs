@@ -305,8 +305,9 @@ async fn settle<S: Source>(
             // At once, and before anybody is told: until it is over, only the primary can know. Whoever takes the token
             // elsewhere meanwhile has at least what is known of the log.
             drop(doubt);
-            let known = Position { timeline: begun_on, lsn: store.epochs.known_end(&history) };
-            session.raise(&history, known, None);
+            if let Some(lsn) = store.epochs.known_end(&history) {
+                session.raise(&history, Position { timeline: begun_on, lsn }, None);
+            }
             let (found, outcome) = watch::channel(None);
             let case = Case { xid, begun_on, history, session, names };
             let keeper = Arc::clone(&store);

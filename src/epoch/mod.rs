@@ -140,11 +140,10 @@ impl Epochs {
 
     /// How far the log of this history is known to reach. Nothing, where others told of it and no primary was looked at
     /// since: the marks are of the log before, whose numbers mean something else in this one.
-    pub(crate) fn known_end(&self, history: &History) -> Lsn {
+    pub(crate) fn known_end(&self, history: &History) -> Option<Lsn> {
         let high = self.lock();
         let sighted = high.confirmed > Lsn::ZERO || !holds(Rule::EndIsOfHistory);
-        let known = sighted && self.current.load().fingerprint == history.fingerprint();
-        if known { high.insert } else { Lsn::ZERO }
+        (sighted && self.current.load().fingerprint == history.fingerprint()).then_some(high.insert)
     }
 
     /// A position of the primary that a token was read at.

@@ -121,14 +121,14 @@ fn the_end_of_a_log_is_not_that_of_a_history_which_was_only_told_of() {
     let epochs = epochs();
     let history = || Arc::clone(&epochs.current().history);
     let first = history();
-    assert_eq!(epochs.known_end(&first), Lsn::ZERO, "not looked at yet");
+    assert_eq!(epochs.known_end(&first), None, "not looked at yet");
     sight(&epochs, &primary(1, 900, 890, None));
-    assert_eq!(epochs.known_end(&first), Lsn::new(900));
+    assert_eq!(epochs.known_end(&first), Some(Lsn::new(900)));
     assert!(epochs.adopt_generation(1 << 32 | 7));
-    assert_eq!(epochs.known_end(&first), Lsn::ZERO, "not the present one");
-    assert_eq!(epochs.known_end(&history()), Lsn::ZERO);
+    assert_eq!(epochs.known_end(&first), None, "not the present one");
+    assert_eq!(epochs.known_end(&history()), None);
     assert_eq!(sight(&epochs, &primary(1, 100, 90, None)), Sighted::Replaced);
-    assert_eq!(epochs.known_end(&history()), Lsn::new(100));
+    assert_eq!(epochs.known_end(&history()), Some(Lsn::new(100)));
 }
 
 #[test]

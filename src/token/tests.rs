@@ -183,6 +183,18 @@ fn what_was_lost_with_a_twin_of_the_timeline_is_told() {
     assert_eq!(early.demand(&other, None).floor, Lsn::new(70), "what both logs have");
 }
 
+/// Its number lies below where the present twin began, so that nothing of the position changes but the log that it is of.
+#[test]
+fn what_was_lost_with_a_twin_of_the_timeline_that_began_earlier_is_told_once() {
+    let forked = |at| History::new(CLUSTER, Timeline(2), vec![Switch { from: Timeline(1), at: Lsn::new(at) }]);
+    let (one, other) = (forked(80), forked(100));
+    let mut token = Token::at(&one, position(2, 90));
+    assert_eq!(token.demand(&other, None).standing, Standing::Lost);
+    token.keep_surviving(&other);
+    let left = Demand { floor: Lsn::new(90), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
+    assert_eq!(token.demand(&other, None), left);
+}
+
 fn first() -> History {
     History::new(CLUSTER, Timeline(1), vec![])
 }
