@@ -6,7 +6,7 @@ use crate::fleet::Fleet;
 use crate::ledger::Ledger;
 use crate::ledger::announcer::Announcer;
 use crate::ledger::bus::Bus;
-use crate::resolve::retract_abandoned;
+use crate::resolve::{ABANDONED_MAX, retract_abandoned};
 use crate::source::{Fault, FaultKind, Probe, Role, Source};
 use crate::stats::StoreCounters;
 use crate::store::Store;
@@ -51,9 +51,6 @@ struct BusParts<S> {
 }
 
 type JoinBus<S> = Box<dyn FnOnce(&Arc<Fleet<S>>, u64) -> BusParts<S> + Send>;
-
-/// How many announcements that were given up wait to be retracted; more than that end with their entries' lives.
-const ABANDONED_MAX: usize = 64;
 
 /// How long the servers are asked for a primary when a store starts.
 const START_TIME_MAX: Duration = Duration::from_secs(10);

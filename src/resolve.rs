@@ -79,8 +79,9 @@ async fn ask_after<S: Source>(store: &Store<S>, case: &Case, until: Instant) -> 
     timeout_at(until, store.fleet.source.outcome(node, xid, case.begun_on)).await.ok()?.ok()
 }
 
-/// How many transactions whose writers are gone are looked after at a time.
-const ABANDONED_MAX: usize = 16;
+/// How many transactions whose writers are gone are looked after at a time, and as many wait: as many as a log lets be open, for
+/// a process may die with all of them.
+pub(crate) const ABANDONED_MAX: usize = 256;
 
 /// Retracts, for as long as there is a store, what the log gave up: its writer is gone, and perhaps it committed.
 pub(crate) async fn retract_abandoned<S: Source>(store: Weak<Store<S>>, abandoned: mpsc::Receiver<Vec<u8>>) {
@@ -99,7 +100,6 @@ async fn retract_one<S: Source>(store: &Store<S>, announced: &[u8]) {
     if notice.history != store.epochs.current().fingerprint {
         return;
     }
-    store.counters.abandoned.add_one();
     trace::announcement_abandoned();
     let names = Names { keys: notice.keys, groups: notice.groups };
     let case = Case { xid, begun_on: notice.position.timeline, history, session: Session::new(), names };

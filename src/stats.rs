@@ -113,7 +113,8 @@ counters! {
         unknown_outcomes,
         /// Writes that went ahead without being announced, so that their tokens are pinned.
         unannounced,
-        /// Announcements that were given up because their writer died or dawdled; what they named was retracted.
+        /// Announcements that this instance found to be given up because their writer died or dawdled, of whichever instance it
+        /// was. What they named is retracted, if they named 240 keys and groups or fewer.
         abandoned,
         /// Retractions that the shared log took.
         retractions_told,

@@ -24,6 +24,8 @@ mod dropped;
 mod encrypted;
 #[path = "redis_edge/entries.rs"]
 mod entries;
+#[path = "redis_edge/log.rs"]
+mod log;
 #[path = "redis_edge/outages.rs"]
 mod outages;
 #[path = "redis_edge/refusals.rs"]

@@ -12,7 +12,8 @@
 -- Returns the lineage; nothing where it was settled before it came, too many are open, what is to stand does not, or this server
 -- cannot be told from others.
 
-local candidate, id, history, above, lease, announced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local candidate, id, history, above, announced = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
+local lease = math.min(tonumber(ARGV[5]), U32 - 1)
 local log = open(KEYS[1], candidate)
 local stands = remove(log, id)
 if ARGV[7] == '1' then
@@ -21,6 +22,6 @@ if ARGV[7] == '1' then
   return stands and log.lineage or ''
 end
 if not log.is_known or is_noted(log, id) or #log.p >= PENDING * PENDING_BYTES then return '' end
-log.p = log.p .. id .. history .. above .. number(now_ms() + tonumber(lease))
+log.p = log.p .. id .. history .. above .. number(now_ms() + lease) .. struct.pack('>I4', lease)
 if announced ~= '' then save(KEYS[1], log, 'a' .. id, announced) else save(KEYS[1], log) end
 return log.lineage

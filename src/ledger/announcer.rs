@@ -156,14 +156,11 @@ impl Announcer {
             let ends = announced.filter(|_| told.taken && parts.peek().is_none());
             let settlement = ends.map(|(announced, flush)| Settlement { id: announced.id, flush });
             match self.ledger.retract(&part, keep, settlement).await {
-                Ok(Retracted { vouched_by, abandoned }) => {
-                    self.counters.retractions_told.add_one();
-                    let vouched_by = vouched_by.map(|log| log.in_history(part.history));
+                Ok(retracted) => {
+                    let vouched_by = self.told(retracted).map(|log| log.in_history(part.history));
                     let acknowledged = ends.and_then(|(announced, _)| announced.lineage);
                     let stands = vouched_by == acknowledged || !holds(Rule::UnannouncedIsPinned);
                     told.lineage = vouched_by.filter(|_| stands);
-                    // Where the queue is full they end with the lives of what they would retract.
-                    abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
                 }
                 Err(error) => {
                     told = Told::default();
@@ -174,6 +171,15 @@ impl Announcer {
             }
         }
         told
+    }
+
+    /// Takes what the log answered to a retraction, and returns what it vouches for it with.
+    fn told(&self, Retracted { vouched_by, abandoned, given_up }: Retracted) -> Option<Lineage> {
+        self.counters.retractions_told.add_one();
+        self.counters.abandoned.add(given_up);
+        // Where the queue is full they end with the lives of what they would retract.
+        abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
+        vouched_by
     }
 
     fn defer(&self, deferred: Deferred) {
@@ -227,10 +233,8 @@ impl Announcer {
 
     /// Tells one again, and takes it out of the queue if the log took it. Dropped, it stays there.
     async fn retell(&self, deferred: &Arc<Deferred>) -> bool {
-        if self.ledger.retract(&deferred.notice, deferred.keep, None).await.is_err() {
-            return false;
-        }
-        self.counters.retractions_told.add_one();
+        let Ok(retracted) = self.ledger.retract(&deferred.notice, deferred.keep, None).await else { return false };
+        self.told(retracted);
         let mut queue = self.lock();
         // Unless the queue was full meanwhile, and it had to go.
         if queue.deferred.front().is_some_and(|oldest| Arc::ptr_eq(oldest, deferred)) {

@@ -174,6 +174,7 @@ impl<S: Source> Bus<S> {
     fn answered(&self, beat: Beat) {
         let oldest = if beat.open > 0 { LEASE.saturating_sub(beat.first_ends) } else { Duration::ZERO };
         self.lock().announced = (beat.open, oldest);
+        self.fleet.counters.abandoned.add(beat.given_up);
         // Where the queue is full they end with the lives of what they would retract.
         beat.abandoned.into_iter().for_each(|announced| drop(self.abandoned.try_send(announced)));
     }

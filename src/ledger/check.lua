@@ -8,7 +8,7 @@
 -- ARGV[3]  the body of a heartbeat: its kind (1), the history (8), and what is opaque here
 
 local log = open(KEYS[1], ARGV[2])
-sweep(KEYS[1], { p = '' })
+sweep(KEYS[1], { p = '', g = '' })
 redis.call('HSET', KEYS[1], 'id', log.id)
 redis.call('HGET', KEYS[1], 'a')
 redis.call('HDEL', KEYS[1], 'a')

@@ -5,7 +5,9 @@
 -- gen  8 bytes: the generation of the present history, the highest that anybody said
 -- w    the watermark of each history, the last 8 that were raised: history (8), position (8)
 -- p    the commits that were announced and may still come, at most 256: id (16), history (8), the position that the commit
---      will be above (8), until when they are waited for in milliseconds of this server's clock (8)
+--      will be above (8), until when they are waited for in milliseconds of this server's clock (8), and how long that was
+--      in all (4)
+-- g    the last 256 of those that were given up, to be told once more, should whoever was told have died of it: id (16), when (8)
 -- n    the last 64 announcements that were settled or withdrawn, and are refused should they still arrive: id (16)
 -- a…   what was announced under this id, if it is not long: for whoever finds that its writer is gone
 -- m…   the last 1024 messages, by their number modulo 1024, empty where one is long: for whoever missed them
@@ -15,7 +17,8 @@
 
 local U32 = 4294967296
 local WATERMARKS, NOTES, RING, KEPT = 8, 64, 1024, 4096
-local PENDING, PENDING_BYTES = 256, 40
+local PENDING, PENDING_BYTES = 256, 44
+local GIVEN_UP, GIVEN_UP_BYTES, AGAIN_MS = 256, 24, 10000
 local ZERO = string.rep('\0', 8)
 
 -- Whether these are the bytes of a 64-bit number.
@@ -62,15 +65,16 @@ end
 -- Reads the log and begins a new one, with the id `candidate`, where there is none or none that can be used. A key of
 -- another type raises the error, before anything has been written.
 local function open(key, candidate)
-  local record = redis.call('HMGET', key, 'id', 'seq', 'gen', 'w', 'p', 'n')
+  local record = redis.call('HMGET', key, 'id', 'seq', 'gen', 'w', 'p', 'n', 'g')
   local id, seq, gen = record[1], record[2], record[3]
   -- Fifteen digits are exact in a double.
   local usable = is_number(id) and type(seq) == 'string' and #seq <= 15 and string.match(seq, '^%d+$')
   local log = { id = id, gen = gen, w = records(record[4], 16), p = records(record[5], PENDING_BYTES), n = records(record[6], 16) }
+  log.g = records(record[7], GIVEN_UP_BYTES)
   if not usable then
     redis.call('DEL', key)
     redis.call('HSET', key, 'id', candidate, 'seq', '0')
-    log = { id = candidate, gen = gen, w = '', p = '', n = '' }
+    log = { id = candidate, gen = gen, w = '', p = '', n = '', g = '' }
     seq = '0'
   end
   if not is_number(log.gen) then log.gen = ZERO end
@@ -81,7 +85,8 @@ end
 
 -- Writes it back, in one step, which fails as a whole where memory is short.
 local function save(key, log, ...)
-  redis.call('HSET', key, 'seq', string.format('%.0f', log.seq), 'gen', log.gen, 'w', log.w, 'p', log.p, 'n', log.n, ...)
+  local seq = string.format('%.0f', log.seq)
+  redis.call('HSET', key, 'seq', seq, 'gen', log.gen, 'w', log.w, 'p', log.p, 'n', log.n, 'g', log.g, ...)
 end
 
 local function watermark(log, history)
@@ -106,15 +111,25 @@ local function raise(log, history, flush)
   log.w = string.sub(others, -16 * (WATERMARKS - 1)) .. history .. top
 end
 
+-- A list without the record that begins with this id; nothing where there is none.
+local function without(list, id, size)
+  for at = 1, #list, size do
+    if string.sub(list, at, at + 15) == id then return string.sub(list, 1, at - 1) .. string.sub(list, at + size) end
+  end
+end
+
 -- Takes an announcement off the list; whether it was there.
 local function remove(log, id)
-  for at = 1, #log.p, PENDING_BYTES do
-    if string.sub(log.p, at, at + 15) == id then
-      log.p = string.sub(log.p, 1, at - 1) .. string.sub(log.p, at + PENDING_BYTES)
-      return true
-    end
-  end
-  return false
+  local rest = without(log.p, id, PENDING_BYTES)
+  log.p = rest or log.p
+  return rest ~= nil
+end
+
+-- The same, also where it was given up: whether it was still waited for, and whether what it announced is to be deleted now.
+local function finish(log, id)
+  local stood, rest = remove(log, id), without(log.g, id, GIVEN_UP_BYTES)
+  log.g = rest or log.g
+  return stood, stood or rest ~= nil
 end
 
 -- Refuses this announcement, should it still come.
@@ -129,28 +144,44 @@ local function is_noted(log, id)
   return false
 end
 
--- Gives up what was waited for long enough. Returns what had been announced, and in how many milliseconds the first of
--- what is left is given up.
+-- Whether a time is past that was set no more than `longest` milliseconds ahead. A clock may have been set back since then, or
+-- be that of another server: what lies further ahead was set by another clock, and is past.
+local function is_past(left, longest)
+  return left <= 0 or left > longest
+end
+
+-- Gives up what was waited for long enough. Returns what had been announced, now and once more some time after; in how many
+-- milliseconds the first of what is left is given up; and how many were given up.
 local function sweep(key, log)
-  local now, first, over = now_ms(), 0, {}
+  local now, first, over, abandoned, later = now_ms(), 0, {}, {}, ''
   for at = 1, #log.p, PENDING_BYTES do
-    local left = value(string.sub(log.p, at + 32, at + 39)) - now
-    if left <= 0 then
+    local left, lease = value(string.sub(log.p, at + 32, at + 39)) - now, struct.unpack('>I4', log.p, at + 40)
+    if is_past(left, lease) then
       over[#over + 1] = string.sub(log.p, at, at + 15)
     elseif first == 0 or left < first then
       first = left
     end
   end
-  local abandoned = {}
+  for at = 1, #log.g, GIVEN_UP_BYTES do
+    local id = string.sub(log.g, at, at + 15)
+    local is_due = is_past(value(string.sub(log.g, at + 16, at + 23)) - now, AGAIN_MS)
+    if is_due then abandoned[#abandoned + 1] = redis.call('HGET', key, 'a' .. id) or nil end
+    if is_due or (#log.g - at + 1) / GIVEN_UP_BYTES + #over > GIVEN_UP then
+      redis.call('HDEL', key, 'a' .. id)
+    else
+      later = later .. string.sub(log.g, at, at + GIVEN_UP_BYTES - 1)
+    end
+  end
   for _, id in ipairs(over) do
     remove(log, id)
     local announced = redis.call('HGET', key, 'a' .. id)
     if announced then
       abandoned[#abandoned + 1] = announced
-      redis.call('HDEL', key, 'a' .. id)
+      later = later .. id .. number(now + AGAIN_MS)
     end
   end
-  return abandoned, first
+  log.g = later
+  return abandoned, first, #over
 end
 
 -- The 36 bytes in front of every message (message.rs).

@@ -67,8 +67,11 @@ pub struct Retracted {
     /// The log that had the announcement until now, and has the retraction: it vouches for the write. `None` where there was
     /// none, or it had been given up.
     pub vouched_by: Option<Lineage>,
-    /// Announcements that were given up just now, as they are kept.
+    /// Announcements whose writers are gone, as they are kept: each is told when it is given up, and once more after some
+    /// seconds, since whoever was told may have died of the same.
     pub abandoned: Vec<Vec<u8>>,
+    /// How many were given up just now, those of which nothing is kept included.
+    pub given_up: u64,
 }
 
 /// What an instance says with its heartbeat.
@@ -87,8 +90,10 @@ pub struct Pulse {
 pub struct Beat {
     /// How often history was replaced without a new timeline, as far as this log knows.
     pub generation: u64,
-    /// Announcements that were given up just now, as they are kept.
+    /// As of a retraction ([`Retracted::abandoned`]).
     pub abandoned: Vec<Vec<u8>>,
+    /// How many were given up just now, those of which nothing is kept included.
+    pub given_up: u64,
     /// How many announcements are open.
     pub open: u64,
     /// When the first of them is given up, from now; zero where there is none.

@@ -193,15 +193,16 @@ impl Ledger for RedisLedger {
         let flush: &[u8] = flush.as_ref().map_or(&[], |flush| flush);
         let args = vec![self.channel.as_bytes(), &candidate, &marker, keep.as_bytes(), &body, id, flush];
         let answer = match self.one(&self.scripts.retract, keys, args).await? {
-            Value::Array(answer) => <[Value; 3]>::try_from(answer).ok(),
+            Value::Array(answer) => <[Value; 4]>::try_from(answer).ok(),
             _ => None,
         };
         match answer {
-            Some([Value::Int(failed), vouched, Value::Array(abandoned)]) => {
+            Some([Value::Int(failed), vouched, Value::Array(abandoned), Value::Int(given_up)]) => {
                 if failed != 0 {
                     crate::trace::markers_not_left(failed);
                 }
-                lineage(vouched).map(|vouched_by| Retracted { vouched_by, abandoned: texts(abandoned) })
+                let (abandoned, given_up) = (texts(abandoned), given_up.max(0).unsigned_abs());
+                lineage(vouched).map(|vouched_by| Retracted { vouched_by, abandoned, given_up })
             }
             _ => None,
         }
@@ -213,16 +214,26 @@ impl Ledger for RedisLedger {
         let (body, flush) = (message::heartbeat(nonce, pulse.history), pulse.flush.offset().to_be_bytes());
         let args = vec![self.channel.as_bytes(), &candidate, &generation, &body, &flush];
         let answer = match self.one(&self.scripts.beat, vec![self.record.clone()], args).await? {
-            Value::Array(answer) => <[Value; 4]>::try_from(answer).ok(),
+            Value::Array(answer) => <[Value; 5]>::try_from(answer).ok(),
             _ => None,
         };
+        let count = |number: i64| number.max(0).unsigned_abs();
         match answer {
-            Some([Value::BulkString(generation), Value::Array(abandoned), Value::Int(open), Value::Int(ends_ms)]) => {
-                let generation = <[u8; 8]>::try_from(generation.as_slice()).ok().map(u64::from_be_bytes);
-                let (open, ends_ms) = (open.max(0).unsigned_abs(), ends_ms.max(0).unsigned_abs());
-                let first_ends = Duration::from_millis(ends_ms);
-                generation.map(|generation| Beat { generation, abandoned: texts(abandoned), open, first_ends })
-            }
+            Some(
+                [
+                    Value::BulkString(generation),
+                    Value::Array(abandoned),
+                    Value::Int(open),
+                    Value::Int(ends_ms),
+                    Value::Int(given_up),
+                ],
+            ) => <[u8; 8]>::try_from(generation.as_slice()).ok().map(|generation| Beat {
+                generation: u64::from_be_bytes(generation),
+                abandoned: texts(abandoned),
+                given_up: count(given_up),
+                open: count(open),
+                first_ends: Duration::from_millis(count(ends_ms)),
+            }),
             _ => None,
         }
         .ok_or_else(|| TierError::new("Redis answered a heartbeat with something else"))

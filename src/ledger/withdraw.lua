@@ -6,7 +6,8 @@
 
 local id = ARGV[2]
 local log = open(KEYS[1], ARGV[1])
-if remove(log, id) then redis.call('HDEL', KEYS[1], 'a' .. id) end
+local _, is_known = finish(log, id)
 note(log, id)
 save(KEYS[1], log)
+if is_known then redis.call('HDEL', KEYS[1], 'a' .. id) end
 return 0

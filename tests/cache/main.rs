@@ -1,6 +1,7 @@
 //! The cache over the in-memory edges, in virtual time.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod abandoned;
 mod awaiting;
 mod cancelled;
 mod closing;

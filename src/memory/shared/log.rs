@@ -7,10 +7,14 @@ use crate::rules::{Rule, holds};
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// As many announcements as may be open.
 const PENDING_MAX: usize = 256;
+/// Those that were given up are told once more, so long after.
+const GIVEN_UP_MAX: usize = 256;
+const AGAIN: Duration = Duration::from_secs(10);
 /// Announcements that are refused because they were settled before they arrived.
 const NOTES_MAX: usize = 64;
 /// The last messages are kept for who missed them, if they are no longer than this.
@@ -28,6 +32,7 @@ pub(crate) struct Log {
     generation: u64,
     watermarks: Vec<(u64, Lsn)>,
     pending: Vec<Pending>,
+    given_up: VecDeque<GivenUp>,
     notes: VecDeque<Id>,
     ring: BTreeMap<u64, Vec<u8>>,
 }
@@ -41,6 +46,14 @@ struct Pending {
     announced: Vec<u8>,
 }
 
+/// What is told once more, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct GivenUp {
+    id: Id,
+    again: Instant,
+    announced: Vec<u8>,
+}
+
 impl Log {
     pub(crate) fn new(id: u64) -> Self {
         Self {
@@ -49,6 +62,7 @@ impl Log {
             generation: 0,
             watermarks: Vec::new(),
             pending: Vec::new(),
+            given_up: VecDeque::new(),
             notes: VecDeque::new(),
             ring: BTreeMap::new(),
         }
@@ -99,7 +113,7 @@ impl Log {
     }
 
     pub(crate) fn withdraw(&mut self, id: Id) {
-        self.remove(id);
+        self.finish(id);
         self.note(id);
     }
 
@@ -111,10 +125,10 @@ impl Log {
         settlement: Option<Settlement>,
         now: Instant,
     ) -> (Retracted, Vec<u8>) {
-        let abandoned = self.sweep(now);
+        let (abandoned, given_up) = self.sweep(now);
         let mut vouched = false;
         if let Some(Settlement { id, flush }) = settlement {
-            vouched = self.remove(id);
+            vouched = self.finish(id);
             self.note(id);
             self.raise(notice.history, flush);
         }
@@ -122,19 +136,19 @@ impl Log {
         let bytes = [&self.frame(replication, notice.history).encode()[..], &message::retraction(notice)].concat();
         self.ring.insert(self.sequence % RING, if bytes.len() > KEPT_BYTES_MAX { Vec::new() } else { bytes.clone() });
         let vouched = vouched || !holds(Rule::AbandonedIsPinned) && settlement.is_some();
-        (Retracted { vouched_by: vouched.then(|| self.lineage(replication)), abandoned }, bytes)
+        (Retracted { vouched_by: vouched.then(|| self.lineage(replication)), abandoned, given_up }, bytes)
     }
 
     /// Returns the answer and the message.
     pub(crate) fn beat(&mut self, replication: u64, nonce: u64, pulse: Pulse, now: Instant) -> (Beat, Vec<u8>) {
-        let abandoned = self.sweep(now);
+        let (abandoned, given_up) = self.sweep(now);
         self.generation = self.generation.max(pulse.generation);
         self.raise(pulse.history, pulse.flush);
         let frame = self.frame(replication, pulse.history);
         let bytes = [&frame.encode()[..], &message::heartbeat(nonce, pulse.history)].concat();
         let first_ends = self.pending.iter().map(|pending| pending.until.saturating_duration_since(now)).min();
         let (generation, open) = (self.generation, self.pending.len() as u64);
-        (Beat { generation, abandoned, open, first_ends: first_ends.unwrap_or_default() }, bytes)
+        (Beat { generation, abandoned, given_up, open, first_ends: first_ends.unwrap_or_default() }, bytes)
     }
 
     pub(crate) fn repair(&self, replication: u64, lineage: Lineage, after: u64) -> Option<Vec<Vec<u8>>> {
@@ -160,14 +174,32 @@ impl Log {
         }
     }
 
-    fn sweep(&mut self, now: Instant) -> Vec<Vec<u8>> {
-        let over = |pending: &mut Pending| pending.until <= now;
-        self.pending.extract_if(.., over).map(|pending| pending.announced).filter(|bytes| !bytes.is_empty()).collect()
+    /// Returns what is to be told of those whose writers are gone, and how many were given up now.
+    fn sweep(&mut self, now: Instant) -> (Vec<Vec<u8>>, u64) {
+        let mut told = Vec::new();
+        self.given_up.retain_mut(|given_up| {
+            let is_due = given_up.again <= now;
+            if is_due {
+                told.push(std::mem::take(&mut given_up.announced));
+            }
+            !is_due
+        });
+        let over: Vec<Pending> = self.pending.extract_if(.., |pending| pending.until <= now).collect();
+        let count = over.len() as u64;
+        for Pending { id, announced, .. } in over.into_iter().filter(|pending| !pending.announced.is_empty()) {
+            told.push(announced.clone());
+            self.given_up.push_back(GivenUp { id, again: now + AGAIN, announced });
+        }
+        let too_many = self.given_up.len().saturating_sub(GIVEN_UP_MAX);
+        self.given_up.drain(..too_many);
+        (told, count)
     }
 
-    fn remove(&mut self, id: Id) -> bool {
+    /// Takes an announcement off both lists; whether it was still waited for.
+    fn finish(&mut self, id: Id) -> bool {
         let before = self.pending.len();
         self.pending.retain(|pending| pending.id != id);
+        self.given_up.retain(|given_up| given_up.id != id);
         self.pending.len() < before
     }
 
