@@ -359,7 +359,7 @@ pub(crate) async fn retract<S: Source>(
     let announced = announced.filter(|(announced, _)| announced.history == history);
     let told = announcer.tell(names.notice(history, position), store.life_max(), announced).await;
     if let (Some(bus), Some(_)) = (&store.bus, told.lineage) {
-        bus.settled(position.lsn);
+        bus.settled(history, position.lsn);
     }
     told
 }

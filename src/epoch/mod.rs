@@ -171,14 +171,17 @@ impl Epochs {
         true
     }
 
-    /// Retractions above the start of `span` are heard from now on, in the history of this fingerprint.
-    pub(crate) fn hear(&self, history: u64, span: Arc<Span>) {
+    /// Retractions above the start of `span` are heard from now on, if the history is still the one of this fingerprint. Returns
+    /// whether it is.
+    pub(crate) fn hear(&self, history: u64, span: Arc<Span>) -> bool {
         let high = self.lock();
         let now = self.current.load();
-        if now.fingerprint == history && !high.ended {
+        let is_present = now.fingerprint == history && !high.ended;
+        if is_present {
             let (floors, from) = (Arc::clone(&now.floors), Some(span.start));
             self.current.store(Arc::new(epoch((*now.history).clone(), floors, from, Some(span))));
         }
+        is_present
     }
 
     /// Nothing is heard any more, or not everything is. What was heard until then stays as it is.

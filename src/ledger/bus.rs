@@ -12,19 +12,18 @@ use crate::source::Source;
 use crate::stats::{Counter, WatermarkStats};
 use crate::trace;
 use crate::{BusState, Lsn, Position};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The state of the bus as the store sees it.
 pub(crate) struct Bus<S> {
     fleet: Arc<Fleet<S>>,
     state: Mutex<State>,
     news: Notify,
-    /// The newest token that this instance settled.
-    settled: AtomicU64,
+    /// The newest token that this instance settled, and the history that it is of.
+    settled: Mutex<(u64, Lsn)>,
     uncovered: Notify,
     abandoned: mpsc::Sender<Vec<u8>>,
 }
@@ -66,7 +65,8 @@ enum Why {
 /// How often a start is looked for while there is none: the primary was away, or history was replaced.
 const START_RETRY: Duration = Duration::from_millis(100);
 
-/// How long the watermark may stay below what was settled before it is pushed, and how often in a row.
+/// How long the watermark may stay below what was settled before it is pushed, and how often in a row; for the last time when
+/// the first of the announcements that may hold it back is given up.
 const PUSH_PAUSE: Duration = Duration::from_millis(20);
 const PUSHES_MAX: usize = 8;
 
@@ -84,7 +84,7 @@ impl<S: Source> Bus<S> {
             deaf_since: Instant::now(),
             deaf_before: Duration::ZERO,
         };
-        let (settled, uncovered) = (AtomicU64::new(0), Notify::new());
+        let (settled, uncovered) = (Mutex::default(), Notify::new());
         Self { fleet, state: Mutex::new(state), news: Notify::new(), settled, uncovered, abandoned }
     }
 
@@ -130,21 +130,28 @@ impl<S: Source> Bus<S> {
         if let Some(lineage) = state.lineage.filter(|_| state.live && state.whole && state.round == round && ours) {
             let start = if holds(Rule::HeardFromProof) { start.lsn } else { Lsn::ZERO };
             let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
-            self.fleet.counters.epochs.add_one();
-            trace::epoch_begun(&lineage, start, &std::mem::replace(&mut state.why, Why::History));
-            self.fleet.epochs.hear(history, Arc::new(Span::new(lineage.in_history(history), start, watermark)));
+            if self.fleet.epochs.hear(history, Arc::new(Span::new(lineage.in_history(history), start, watermark))) {
+                self.fleet.counters.epochs.add_one();
+                trace::epoch_begun(&lineage, start, &std::mem::replace(&mut state.why, Why::History));
+            }
         }
     }
 
-    /// A write of this instance was settled: the watermark is to cover it soon.
-    pub(crate) fn settled(&self, token: Lsn) {
-        self.settled.fetch_max(token.offset(), Ordering::AcqRel);
+    /// A write of this instance was settled in this history: the watermark is to cover it soon.
+    pub(crate) fn settled(&self, history: u64, token: Lsn) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if settled.0 == history { settled.1 } else { Lsn::ZERO };
+        *settled = (history, before.max(token));
+        drop(settled);
         self.uncovered.notify_one();
     }
 
+    /// What a crash took, or was settled in a history that was replaced, is not waited for.
     fn is_covered(&self) -> bool {
-        let settled = Lsn::new(self.settled.load(Ordering::Acquire));
-        self.fleet.epochs.current().span.as_ref().is_none_or(|span| span.watermark() >= settled)
+        let (history, settled) = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let (epoch, end) = (self.fleet.epochs.current(), self.fleet.epochs.high_water().insert());
+        let covers = |span: &Arc<Span>| span.watermark() >= settled.min(end);
+        epoch.fingerprint != history || epoch.span.as_ref().is_none_or(covers)
     }
 
     /// Pushes the watermark over what this instance settled, for ever: where nobody writes any more, nothing else would
@@ -152,8 +159,15 @@ impl<S: Source> Bus<S> {
     pub(crate) async fn push<L: Ledger>(self: Arc<Self>, ledger: Arc<L>, mut random: impl FnMut() -> u64 + Send) {
         loop {
             self.uncovered.notified().await;
+            let mut held_for = PUSH_PAUSE;
             for push in 0..PUSHES_MAX {
-                sleep(PUSH_PAUSE).await;
+                if push + 1 < PUSHES_MAX {
+                    sleep(PUSH_PAUSE).await;
+                } else if timeout(held_for, self.uncovered.notified()).await.is_ok() {
+                    // There is news before what holds it back is given up.
+                    self.uncovered.notify_one();
+                    break;
+                }
                 if self.is_covered() {
                     break;
                 }
@@ -165,6 +179,7 @@ impl<S: Source> Bus<S> {
                 if self.fleet.primary_position(deadline).await.is_ok()
                     && let Ok(beat) = ledger.beat(random(), self.fleet.epochs.pulse()).await
                 {
+                    held_for = PUSH_PAUSE.max(beat.first_ends);
                     self.answered(beat);
                 }
             }

@@ -161,7 +161,7 @@ async fn watermark(moved: &mut Moved) {
     });
     assert!(!committed.unwrap().told);
     two.write(&Session::new(), 3, "ada").await;
-    sleep(Duration::from_millis(1_200)).await;
+    sleep(Duration::from_millis(600)).await;
     let held = two.store.stats().watermark.unwrap();
     assert!(held.announced == 1 && held.announced_for > Duration::from_millis(200), "{held:?}");
     assert!(held.lag_bytes > Some(0) && held.lag > Some(Duration::ZERO), "{held:?}");

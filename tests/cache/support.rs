@@ -4,6 +4,7 @@ use highwater::memory::{Cluster, Shared, Source, View};
 use highwater::source::Fault;
 use highwater::{Cache, Highwater, Read, Repository, Session, Settings, Tx};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl Instance {
     }
 
     pub(crate) async fn with(cluster: &Cluster, shared: Option<Shared>, settings: Settings, repository: Users) -> Self {
-        let mut builder = Highwater::over(cluster.source()).settings(settings).world(1, 1_700_000_000_000);
+        let mut builder = Highwater::over(cluster.source()).settings(settings).world(seed(), 1_700_000_000_000);
         if let Some(shared) = &shared {
             builder = builder.shared_tier(shared.clone()).ledger(shared.clone());
         }
@@ -99,6 +100,15 @@ impl Instance {
     pub(crate) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
+}
+
+/// Another one for each instance of a test: no two draw the same numbers.
+fn seed() -> u64 {
+    thread_local! {
+        static LAST: Cell<u64> = const { Cell::new(0) };
+    }
+    LAST.set(LAST.get() + 1);
+    LAST.get()
 }
 
 /// A cluster that holds user 1, `ada`.

@@ -1,9 +1,10 @@
 //! How soon the watermark covers a write, and for how long anybody can hold it back. In virtual time.
 
 use crate::support::{Instance, Users, cluster};
-use highwater::memory::{Cluster, Shared};
+use highwater::memory::{Call, Cluster, Fate, Line, Shared, Way};
 use highwater::{Lsn, Session, Settings};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, interval, sleep};
 
@@ -74,6 +75,52 @@ async fn without_another_write_it_covers_the_last_within_a_tenth_of_a_second() {
         println!("covered after {took:?}");
         assert!(took <= Duration::from_millis(100) && (is_flushed || took >= Duration::from_millis(30)), "{took:?}");
     }
+}
+
+/// Nobody else writes, whose settlement would find the lease over.
+#[tokio::test(start_paused = true)]
+async fn who_dies_holds_one_write_back_for_no_longer_than_the_lease() {
+    for offset in [0, 300, 600, 900] {
+        let (cluster, shared, one, two) = pair().await;
+        let three = Instance::sharing(&cluster, &shared.client(3)).await;
+        sleep(offset * MS).await;
+        let mut dead = three.begin(&Session::new()).await;
+        dead.retract(&three.users, &9_001);
+        sleep(MS).await;
+        shared.cut_off(3, true);
+        let mut tx = one.begin(&Session::new()).await;
+        tx.retract(&one.users, &1);
+        tx.put("users", 1, "grace".to_owned()).await.unwrap();
+        let receipt = tx.commit().await.unwrap();
+        let took = covered(&two, receipt.position.lsn).await;
+        println!("covered after {took:?}");
+        assert!(took > Duration::from_secs(1) && took <= Duration::from_millis(1_600), "{took:?}");
+    }
+}
+
+/// What was settled before the primary was set back lies above all that is written for a long time.
+#[tokio::test(start_paused = true)]
+async fn nobody_pushes_it_over_what_was_settled_in_another_history() {
+    let (cluster, shared, one, _two) = pair().await;
+    let backup = cluster.backup(0);
+    for id in 2..200 {
+        cluster.put("users", id, "somebody".to_owned());
+    }
+    one.write(&Session::new(), 1, "lost").await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.restore(0, &backup);
+    sleep(Duration::from_secs(5)).await;
+    assert_ne!(one.store.history().generation(), 0, "noticed");
+    let beats = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&beats);
+    shared.set_line(Line::new(move |client, call, way| {
+        counted.fetch_add(usize::from((client, call, way) == (1, Call::Beat, Way::There)), Ordering::SeqCst);
+        Fate::Pass(Duration::ZERO)
+    }));
+    one.write(&Session::new(), 1, "kept").await;
+    sleep(Duration::from_millis(500)).await;
+    let beats = beats.load(Ordering::SeqCst);
+    assert!(beats <= 2, "{beats}");
 }
 
 #[tokio::test(start_paused = true)]
