@@ -6,6 +6,7 @@ mod cancelled;
 mod captured;
 mod clustered;
 mod conflicts;
+mod covering;
 mod crash;
 mod crowd;
 mod deaf;
