@@ -183,14 +183,16 @@ impl Floor {
             // Strictly: both moments are cut to milliseconds.
             let on_primary = stamp.origin == Origin::Primary || !holds(Rule::BoundByOwnClock);
             let by_clock = on_primary && sent_ms.is_some_and(|sent_ms| sent_ms > bound.since_ms);
-            if stamp.tag < bound.tag && !by_clock && holds(Rule::BoundIsReached) {
+            let bounded = if holds(Rule::BoundAsksTag) { stamp.tag } else { reach };
+            if bounded < bound.tag && !by_clock && holds(Rule::BoundIsReached) {
                 return Err(Short::BelowFloor);
             }
         }
         let of_standby = stamp.origin == Origin::Standby || !holds(Rule::StandbySightOnStandby);
-        let on_primary = self.seen_on_primary.is_none_or(|seen| stamp.tag >= seen) || !holds(Rule::SeenOnPrimary);
+        let covers = if holds(Rule::SightAsksTag) { stamp.tag } else { reach };
+        let on_primary = self.seen_on_primary.is_none_or(|seen| covers >= seen) || !holds(Rule::SeenOnPrimary);
         let on_standby =
-            self.seen_on_standby.is_none_or(|seen| of_standby && stamp.tag >= seen) || !holds(Rule::SeenOnStandby);
+            self.seen_on_standby.is_none_or(|seen| of_standby && covers >= seen) || !holds(Rule::SeenOnStandby);
         let unbounded = self.monotonic && stamp.upper.is_none() && holds(Rule::SightsAreBounded);
         if !on_primary || !on_standby || unbounded {
             return Err(Short::NotMonotonic);

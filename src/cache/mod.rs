@@ -176,6 +176,8 @@ pub(crate) fn judge<V>(
     if !epoch.is_live(entry, cache_group) {
         return Err(Miss::Retracted);
     }
+    let first = holds(Rule::WatermarkIsReadFirst);
+    let reach = if first { reach } else { epoch.reach(entry.stamp.tag, demand.floor.vouched) };
     let shown = demand.seen.fill == Some(entry.fill);
     let floor = if shown { demand.floor.for_what_was_seen() } else { demand.floor };
     floor.is_met_by(&entry.stamp, reach, entry.sent_ms())?;
@@ -253,3 +255,6 @@ impl<R: Repository<S::Conn>, S: Source> fmt::Debug for Cache<R, S> {
         f.debug_struct("Cache").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

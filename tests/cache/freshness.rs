@@ -1,6 +1,7 @@
 //! What one read can ask for.
 
 use crate::support::{Instance, cluster};
+use highwater::memory::Shared;
 use highwater::{Fallback, Freshness, ReadOptions, Rung, Session};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -122,5 +123,33 @@ async fn a_monotonic_session_never_goes_back() {
     assert_eq!(instance.name(&session, 2).await, None);
     for _ in 0..5 {
         assert_eq!(instance.name(&session, 1).await.as_deref(), Some("grace"));
+    }
+}
+
+/// A write without the library is in no log: the watermark passes it and knows nothing of it.
+#[tokio::test(start_paused = true)]
+async fn neither_a_bound_nor_what_was_seen_is_met_by_the_watermark() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let one = Instance::sharing(&cluster, &shared.client(1)).await;
+    let two = Instance::sharing(&cluster, &shared.client(2)).await;
+    cluster.put("users", 8, "so that the log moves on".to_owned());
+    sleep(Duration::from_secs(1)).await;
+    for session in [Session::new(), Session::monotonic()] {
+        let bounded = ReadOptions::fresh(Freshness::Within(Duration::from_secs(1)));
+        let options = if session.is_monotonic() { ReadOptions::default() } else { bounded };
+        cluster.put("users", 1, "ada".to_owned());
+        for instance in [&one, &two] {
+            instance.users.get_with(&Session::monotonic(), &1, &ReadOptions::fresh(Freshness::Latest)).await.unwrap();
+        }
+        cluster.put("users", 1, "grace".to_owned());
+        sleep(Duration::from_secs(2)).await;
+        one.write(&session, 2, "vouched for").await;
+        let latest = ReadOptions::fresh(Freshness::Latest);
+        let seen = one.users.get_with(&session, &1, &latest).await.unwrap();
+        assert_eq!(name(&seen), Some("grace"));
+        one.write(&Session::new(), 3, "so that the watermark rises").await;
+        sleep(Duration::from_secs(2)).await;
+        let read = two.users.get_with(&session, &1, &options).await.unwrap();
+        assert_eq!(name(&read), Some("grace"), "{read:?}");
     }
 }

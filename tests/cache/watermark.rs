@@ -183,3 +183,24 @@ async fn who_dawdles_or_dies_holds_it_back_for_no_longer_than_the_lease() {
     slow.commit().await.unwrap();
     assert_eq!(two.name(&session, 9_000).await.as_deref(), Some("slow"));
 }
+
+/// An instance hears nothing for a time, in which the log is lost, and the next one numbers what it is told as that one did.
+#[tokio::test(start_paused = true)]
+async fn what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followed() {
+    let (cluster, shared, one, two) = pair().await;
+    cluster.put("users", 8, "so that the log moves on".to_owned());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(two.name(&Session::new(), 1).await.as_deref(), Some("ada"));
+    one.write(&Session::new(), 3, "before").await;
+    sleep(100 * MS).await;
+    let session = Session::new();
+    shared.deafen(2, true);
+    one.write(&session, 1, "grace").await;
+    shared.wipe();
+    for id in 4..10 {
+        one.write(&Session::new(), id, "after").await;
+    }
+    shared.deafen(2, false);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(two.name(&session, 1).await.as_deref(), Some("grace"));
+}

@@ -30,6 +30,10 @@ const ELSEWHERE: &[(Rule, &str)] = &[
         Rule::WatermarkIsOfFloors,
         "lib epoch::tests::who_holds_the_floors_from_before_a_crash_is_told_no_later_watermark",
     ),
+    (Rule::BoundAsksTag, "cache freshness::neither_a_bound_nor_what_was_seen_is_met_by_the_watermark"),
+    (Rule::SightAsksTag, "cache freshness::neither_a_bound_nor_what_was_seen_is_met_by_the_watermark"),
+    (Rule::WatermarkIsReadFirst, "lib cache::tests::no_entry_is_extended_over_a_retraction_that_arrives_meanwhile"),
+    (Rule::LogIsNamedAnew, "cache watermark::what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followed"),
     (Rule::AbandonedIsPinned, "cache regressions::stores::a_log_does_not_vouch_for_what_it_had_given_up"),
     (Rule::GivenUpStaysSo, "cache regressions::stores::what_was_given_up_is_not_announced_anew_behind_the_commit"),
     (

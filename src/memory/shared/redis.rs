@@ -7,6 +7,7 @@ use super::log::Log;
 use crate::Digest;
 use crate::devices::{Exchange, Exchanged, Record};
 use crate::ledger::{Announcement, Beat, Lineage, Notice, Pulse, Retracted, Settlement};
+use crate::rules::{Rule, holds};
 use crate::tier::{Address, Offer, TierError, envelope};
 use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, BTreeSet};
@@ -312,7 +313,7 @@ impl Redis {
         if self.contents.log.is_none() {
             self.logs += 1;
         }
-        let id = self.id(0x006c_6f67, self.logs);
+        let id = self.id(0x006c_6f67, if holds(Rule::LogIsNamedAnew) { self.logs } else { 1 });
         self.contents.log.get_or_insert_with(|| Log::new(id))
     }
 }
