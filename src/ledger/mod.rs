@@ -112,7 +112,7 @@ pub trait Ledger: Sealed + Send + Sync + 'static {
     type Subscription: Subscription;
 
     /// Tells the log that a commit may come. Returns the log's lineage, or `None` where it does not take the announcement:
-    /// too many are open, or it was settled before it arrived. Dropped, it may have happened or not.
+    /// too many are open, it was settled before it arrived, or another stands under its id. Dropped, it may have happened or not.
     fn announce(&self, announcement: &Announcement) -> impl Future<Output = Result<Option<Lineage>, TierError>> + Send;
 
     /// Takes an announcement back: nothing was committed.

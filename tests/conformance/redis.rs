@@ -213,6 +213,8 @@ async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
     assert_eq!(ledger.announce(&announcement(LATE, 60, MINUTE)).await?, None, "it was settled before it came");
     let more = Announcement { renews: true, ..announcement(ANNOUNCED, 50, MINUTE) };
     assert_eq!(ledger.announce(&more).await?, lineage, "more is told of it");
+    let other = announcement(ANNOUNCED, 80, MINUTE);
+    assert_eq!(ledger.announce(&other).await?, None, "an instance that was cloned draws the same ids");
     advance(110).await?;
     assert_eq!(watermark(&mut subscription).await?, 50);
     let settled = ledger.retract(&notice(60, [1]), MINUTE, settle(ANNOUNCED, 90)).await?;

@@ -70,8 +70,10 @@ async fn a_log_that_anything_may_have_been_lost_of_is_another_one() {
         sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(other.announce(&announcement(3, MINUTE)).await.unwrap(), None, "a replica takes nothing");
+    let mut number = 10;
     let mut note = async |what: &str, ledger: &RedisLedger, vouches: bool| {
-        let lineage = lineage_of(ledger, 9).await;
+        number += 1;
+        let lineage = lineage_of(ledger, number).await;
         assert!(!seen.contains(&lineage), "{what}: {lineage:?} {seen:?}");
         // What was announced before stands there, too, where it was not lost, and is vouched for by another log.
         let settled = ledger.retract(&notice(70, &[1]), MINUTE, settlement(1, 60)).await.unwrap();

@@ -98,8 +98,7 @@ impl Log {
             }
             return at.is_some();
         }
-        let known = at.map(|at| self.pending.remove(at).announced).unwrap_or_default();
-        if self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
+        if at.is_some() || self.notes.contains(id) || self.pending.len() >= PENDING_MAX {
             return false;
         }
         self.pending.push(Pending {
@@ -107,7 +106,7 @@ impl Log {
             history: notice.history,
             above: notice.position.lsn,
             until: now + *lease,
-            announced: told.unwrap_or(known),
+            announced: told.unwrap_or_default(),
         });
         true
     }
