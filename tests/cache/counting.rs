@@ -307,3 +307,42 @@ async fn what_is_told_of_the_servers_moves_with_them() {
     assert_eq!(store.stats().bus, BusState::None);
     assert_eq!(store.stats().deaf_time, Duration::ZERO);
 }
+
+/// Operators are told why nothing that is older is extended any more.
+#[tokio::test(start_paused = true)]
+async fn every_epoch_that_begins_tells_why() {
+    let (log, _guard) = crate::log::Log::begin();
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    let backup = cluster.backup(0);
+    let one = Instance::sharing(&cluster, &shared.client(1)).await;
+    let copy = shared.copy();
+    let mut counted = 0;
+    let mut told = async |why: &[&str]| {
+        sleep(Duration::from_secs(5)).await;
+        let text = log.text();
+        let begun: Vec<&str> = text.lines().filter(|line| line.contains("\"epoch_begun\"")).skip(counted).collect();
+        let reasons: Vec<&str> = begun.iter().filter_map(|line| line.rsplit_once("why=").map(|(_, why)| why)).collect();
+        assert_eq!(reasons, why, "{begun:?}");
+        counted += begun.len();
+        assert_eq!(one.store.stats().counts.epochs, counted as u64);
+    };
+    told(&["Start"]).await;
+    shared.wipe();
+    told(&["OtherLog"]).await;
+    // So many names that the log does not keep them.
+    shared.set_delivery(Delivery::new(|_, _| Vec::new()));
+    let mut tx = one.begin(&Session::new()).await;
+    (0..300).for_each(|id| drop(tx.retract(&one.users, &id)));
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.commit().await.unwrap();
+    shared.set_delivery(Delivery::default());
+    told(&["Missed"]).await;
+    one.write(&Session::new(), 1, "joan").await;
+    told(&[]).await;
+    shared.fall_back(&copy);
+    told(&["OtherLog"]).await;
+    (0..200).for_each(|id| cluster.put("users", 100 + id, "somebody".to_owned()));
+    sleep(Duration::from_secs(1)).await;
+    cluster.restore(0, &backup);
+    told(&["History"]).await;
+}

@@ -11,6 +11,8 @@ mod dropped;
 mod freshness;
 mod joining;
 mod lives;
+#[path = "../common/log.rs"]
+mod log;
 mod reading;
 mod refusals;
 mod regressions;
