@@ -111,7 +111,8 @@ counters! {
         rollbacks,
         /// Transactions whose outcome was unknown when their caller was told.
         unknown_outcomes,
-        /// Writes that went ahead without being announced, so that their tokens are pinned.
+        /// Writes that were committed without being announced, so that their tokens are pinned: Redis did not take it in time, or they
+        /// named nothing.
         unannounced,
         /// Announcements that this instance found to be given up because their writer died or dawdled, of whichever instance it
         /// was. What they named is retracted, if they named 240 keys and groups or fewer.

@@ -202,7 +202,10 @@ impl<S: Source> Store<S> {
 
     /// How long a retraction must be remembered for: until every entry that it could reach has ended its life.
     pub(crate) fn life_max(&self) -> Duration {
-        Duration::from_millis(self.life_max_ms.load(Ordering::Relaxed))
+        match self.life_max_ms.load(Ordering::Relaxed) {
+            0 => LIFE_ELSEWHERE,
+            ms => Duration::from_millis(ms),
+        }
     }
 
     pub(crate) fn count_shared_error(&self, error: &TierError) {
@@ -219,6 +222,9 @@ impl<S: Source> Store<S> {
         StoreStats { counts: self.counters.snapshot(), bus, deaf_time, watermark, nodes: self.fleet.stats() }
     }
 }
+
+/// How long entries of other instances are taken to live where this one has no cache of its own: a job that retracts groups.
+const LIFE_ELSEWHERE: Duration = Duration::from_secs(24 * 3_600);
 
 /// One key that is loading.
 pub(crate) struct LoadPermit<'a>(&'a AtomicUsize);

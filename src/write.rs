@@ -271,6 +271,9 @@ async fn settle<S: Source>(
     match tx.commit(Instant::now() + COMMIT_TIME_MAX).await {
         Committed::Done { token, flush } => {
             store.counters.commits.add_one();
+            if store.announcer.is_some() && announced.is_none_or(|announced| announced.lineage.is_none()) {
+                store.counters.unannounced.add_one();
+            }
             // Below what had been flushed the primary was set back. One way or the other nobody has noticed yet.
             let set_back = token.timeline == begun_on && token.lsn < before.flush();
             if set_back || token.timeline > history.timeline() {

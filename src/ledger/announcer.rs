@@ -128,9 +128,6 @@ impl Announcer {
         let answer = timeout(ANNOUNCE_TIME_MAX, self.ledger.announce(&announcement)).await;
         let lineage =
             answer.ok().and_then(|answer| answer.inspect_err(|error| trace::not_announced(error)).ok()).flatten();
-        if lineage.is_none() {
-            self.counters.unannounced.add_one();
-        }
         Announced { id, history, lineage: lineage.map(|log| log.in_history(history)) }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{Instance, cluster};
 use highwater::memory::{Call, Cluster, Fate, Line, Shared, Way};
-use highwater::{Session, Tx};
+use highwater::{Highwater, Session, Tx};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -121,4 +121,28 @@ async fn what_is_found_and_not_answered_is_found_again() {
     assert_eq!(scene.one().store.stats().watermark.unwrap().lag_bytes, Some(0), "somebody's script has given it up");
     sleep(12_000 * MS).await;
     assert_eq!(scene.shown().await.as_deref(), Some("grace"));
+}
+
+/// A job that has no cache retracts a group while it has no way to Redis for a moment.
+#[tokio::test(start_paused = true)]
+async fn what_an_instance_without_caches_could_not_tell_is_told_again() {
+    let (cluster, shared) = (cluster(0), Shared::new(1));
+    cluster.put("users", 2, "team/joan".to_owned());
+    let reader = Instance::sharing(&cluster, &shared.client(1)).await;
+    let job = Highwater::over(cluster.source()).world(77, 1_700_000_000_000).ledger(shared.client(2));
+    let job = job.start().await.unwrap();
+    cluster.put("users", 8, "so that the log moves on".to_owned());
+    sleep(1_000 * MS).await;
+    assert_eq!(reader.name(&Session::new(), 2).await.as_deref(), Some("team/joan"));
+    shared.cut_off(2, true);
+    let mut tx = job.begin(&Session::new()).await.unwrap();
+    tx.put("users", 2, "team/grace".to_owned()).await.unwrap();
+    tx.retract_group("team");
+    assert!(!tx.commit().await.unwrap().told);
+    sleep(1_000 * MS).await;
+    shared.cut_off(2, false);
+    sleep(2_000 * MS).await;
+    let counts = job.stats().counts;
+    assert_eq!((counts.retractions_told, counts.retractions_dropped), (1, 0));
+    assert_eq!(reader.name(&Session::new(), 2).await.as_deref(), Some("team/grace"));
 }

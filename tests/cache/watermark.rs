@@ -204,3 +204,27 @@ async fn what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followe
     sleep(Duration::from_secs(2)).await;
     assert_eq!(two.name(&session, 1).await.as_deref(), Some("grace"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_were_committed_unannounced_are_counted_and_no_others() {
+    let (_cluster, shared, one, _two) = pair().await;
+    let unannounced = || one.store.stats().counts.unannounced;
+    one.write(&Session::new(), 1, "grace").await;
+    assert_eq!(unannounced(), 0);
+    let tx = one.begin(&Session::new()).await;
+    tx.put("users", 1, "nameless".to_owned()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(unannounced(), 1);
+    shared.set_down(true);
+    let mut tx = one.begin(&Session::new()).await;
+    tx.retract(&one.users, &1);
+    sleep(Duration::from_secs(2)).await;
+    tx.rollback().await;
+    assert_eq!(unannounced(), 1, "it was not committed");
+    let mut tx = one.begin(&Session::new()).await;
+    tx.retract(&one.users, &1);
+    sleep(Duration::from_secs(2)).await;
+    tx.put("users", 1, "grace".to_owned()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(unannounced(), 2, "once, though it was tried twice");
+}
