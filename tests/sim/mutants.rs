@@ -34,6 +34,10 @@ const ELSEWHERE: &[(Rule, &str)] = &[
     (Rule::SightAsksTag, "cache freshness::neither_a_bound_nor_what_was_seen_is_met_by_the_watermark"),
     (Rule::WatermarkIsReadFirst, "lib cache::tests::no_entry_is_extended_over_a_retraction_that_arrives_meanwhile"),
     (Rule::LogIsNamedAnew, "cache watermark::what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followed"),
+    (
+        Rule::UnannouncedIsPinned,
+        "cache regressions::stores::a_log_does_not_vouch_for_what_was_committed_before_it_knew",
+    ),
     (Rule::AbandonedIsPinned, "cache regressions::stores::a_log_does_not_vouch_for_what_it_had_given_up"),
     (Rule::GivenUpStaysSo, "cache regressions::stores::what_was_given_up_is_not_announced_anew_behind_the_commit"),
     (
@@ -51,12 +55,6 @@ const SOUGHT_IN: &[(Rule, &str)] = &[
         Rule::OutcomeOfHistory,
         "troubles=Promote,Transit,Disconnect,Freeze trouble_pause_ms_max=60 cut_permille=60 latency_ms_max=12 \
          instances=3 standbys=3 writes_percent=40 clients=9 asynchronous_percent=0 abandon_permille=0 skew=3 keys=1",
-    ),
-    (
-        Rule::UnannouncedIsPinned,
-        "troubles= announce_slow_permille=300 line_slow_permille=0 line_slow_ms_max=240 ledger=1 instances=2 keys=2 \
-         clients=6 writes_percent=40 follow_percent=80 messages_lost_percent=0 message_delay_ms_max=900 scoped=0 \
-         named_first_percent=0 time_to_live_ms=60000 pooled=0",
     ),
 ];
 

@@ -170,6 +170,14 @@ async fn a_log_does_not_vouch_for_what_it_had_given_up() {
     assert_eq!(shown.as_deref(), Some("grace"));
 }
 
+/// The announcement comes after the commit, which the watermark has passed by then, and stands when the write is settled.
+#[tokio::test(start_paused = true)]
+async fn a_log_does_not_vouch_for_what_was_committed_before_it_knew() {
+    let (work, visible) = (Duration::from_millis(10), Duration::from_millis(4_500));
+    let shown = shown_behind_a_stall(|_| true, work, visible, 1..2).await;
+    assert_eq!(shown.as_deref(), Some("grace"));
+}
+
 /// The first word of a long transaction is stuck on its way, and so another one is sent before COMMIT. That one is given up,
 /// and then the first arrives, and must not stand for the second. There are so many names that nobody else is told which.
 #[tokio::test(start_paused = true)]
