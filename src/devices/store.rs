@@ -300,7 +300,7 @@ impl DevicesBuilder {
     }
 
     /// How long a user's record lives after the last write. As with a token's, it must be longer than a replica may lag while
-    /// it serves, and than an entry lives. From a second to a year; defaults to a day.
+    /// it serves and an entry lives, together. From a second to a year; defaults to a day.
     pub fn life(mut self, life: Duration) -> Self {
         self.life = life.clamp(LIFE_MIN, LIFE_MAX);
         self

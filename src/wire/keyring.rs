@@ -5,6 +5,7 @@ use super::key::{Key, MAC_BYTES};
 use super::sealed;
 use super::{body, text};
 use crate::{Error, Token};
+use std::fmt;
 use std::time::Duration;
 
 /// The most keys that one keyring holds.
@@ -37,13 +38,21 @@ pub struct Keyring {
 }
 
 /// What surrounds a token that is written or opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Context<'a> {
     /// Whom the token is for, such as a tenant's or a login session's id. It is mixed into the signature and not carried:
     /// only who names the same audience can open the token.
     pub audience: Option<&'a [u8]>,
     /// Seconds since the Unix epoch.
     pub now_unix_s: u64,
+}
+
+impl fmt::Debug for Context<'_> {
+    /// Without the audience, which may be a login session's id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { audience, now_unix_s } = self;
+        f.debug_struct("Context").field("has_audience", &audience.is_some()).field("now_unix_s", now_unix_s).finish()
+    }
 }
 
 /// A token that was opened.
@@ -104,8 +113,8 @@ impl Keyring {
         Ok(self)
     }
 
-    /// How long a token lives after it was written. It must be longer than a replica may lag while it serves, and than an
-    /// entry lives. Between a minute and a year; defaults to a day.
+    /// How long a token lives after it was written. It must be longer than a replica may lag while it serves and an entry
+    /// lives, together. Between a minute and a year; defaults to a day.
     #[must_use]
     pub fn life(mut self, life: Duration) -> Self {
         self.life_s = life.clamp(LIFE_MIN, LIFE_MAX).as_secs() as u32;

@@ -1,8 +1,11 @@
 //! What becomes of tokens that cannot be used, or not as they are.
 
 use crate::support::{Instance, cluster, key, told};
+use highwater::memory::{Fate, Network, Step};
 use highwater::wire::{Gate, Key, Keyring, Outcome, Policy, Treatment};
-use highwater::{History, Lsn, Position, Rung, Session, Timeline, Token};
+use highwater::{Highwater, History, Lsn, Position, Rung, Session, Timeline, Token};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -64,6 +67,26 @@ async fn a_policy_can_treat_it_as_none_at_the_price_of_the_promise() {
     assert_eq!(other.request(&text).await, grace(Rung::Primary));
 }
 
+/// As an instance of a later release writes it while both are there.
+#[tokio::test(start_paused = true)]
+async fn who_brings_a_token_of_an_unknown_form_is_treated_as_the_policy_says() {
+    let cluster = cluster();
+    let later = "BAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIj";
+    let writer = Instance::over(&cluster).await;
+    let read = async |policy: Policy| {
+        let instance = Instance::with(&cluster, Keyring::new(key(1)), policy).await;
+        let session = Session::new();
+        assert_eq!(instance.gate.take_in(&session, later.as_bytes(), None), Outcome::UnknownForm);
+        let stats = instance.gate.stats();
+        (told(&instance.users.get(&session, &1).await.unwrap()), stats.unknown_form, stats.careful)
+    };
+    cluster.pause(1, true);
+    writer.rename("grace").await;
+    assert_eq!(read(Policy::default()).await, (grace(Rung::Primary), 1, 1));
+    let lax = Policy { unknown_form: Treatment::NoToken, ..Policy::default() };
+    assert_eq!(read(lax).await, (ada(Rung::Replica), 1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn care_has_a_budget() {
     let cluster = cluster();
@@ -111,14 +134,22 @@ async fn made_up_tokens_do_not_spend_the_care_of_genuine_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn care_waits_for_nobody_and_many_share_one_question() {
-    let cluster = cluster();
-    let instance = Instance::over(&cluster).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let network = Network::new(move |node, step| {
+        counter.fetch_add(usize::from(node == 0 && !matches!(step, Step::Answer)), Ordering::SeqCst);
+        Fate::Pass(Duration::from_millis(5))
+    });
+    let store = Highwater::over(cluster().source_over(network)).start().await.unwrap();
     let begun = Instant::now();
     let sessions: Vec<Session> = (0..40).map(|_| Session::new()).collect();
-    sessions.iter().for_each(|session| instance.store.be_careful(session));
+    let asked_before = asked.load(Ordering::SeqCst);
+    sessions.iter().for_each(|session| store.be_careful(session));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     sleep(Duration::from_millis(100)).await;
     assert!(sessions.iter().all(|session| !session.token().is_empty()));
+    let asked = asked.load(Ordering::SeqCst) - asked_before;
+    assert!((1..=10).contains(&asked), "the primary was asked {asked} things");
 }
 
 #[tokio::test(start_paused = true)]

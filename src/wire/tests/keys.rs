@@ -93,6 +93,21 @@ fn keys_of_another_form_are_demanded_of_all() {
     assert_eq!(body::read(&none), None, "of no position");
 }
 
+/// The bytes are written out, so that both ways are held to them: flags, two timelines, a branch, and what a log vouches for.
+#[test]
+fn all_that_a_token_says_is_part_of_the_format() {
+    let vouched = [7, 0xA1, 0xB2, 0xC3, 0xD4, 0xE5, 0xF6, 40];
+    let positions = [3, 0, 100, 4, 0x85, 0x01, 0x90, 0x03];
+    let bytes = [&[2 | 1][..], &CLUSTER.to_be_bytes(), &[16 | 8 | 2], &positions, &vouched].concat();
+    let parts = vec![part(3, 0, 100, (None, 0)), part(4, 0x85, 400, (Some(0xA1B2_C3D4_E5F6), 360))];
+    let shard = Shard { system_identifier: CLUSTER, parts: parts.into(), forgotten: true };
+    let token = Token::from_shards(vec![shard], true, true);
+    assert_eq!(body::read(&bytes).as_ref(), Some(&token));
+    let mut written = Vec::new();
+    body::write(&token, &[], 100, 100, &mut written);
+    assert_eq!(written, bytes);
+}
+
 /// The text is a fixture too, made in another language.
 #[test]
 fn keys_are_part_of_the_format() {

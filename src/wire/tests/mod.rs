@@ -258,6 +258,7 @@ fn no_secret_and_no_position_is_shown() {
     let secret = b"correct horse battery staple, 32+";
     let keyring = Keyring::new(Key::new(5, secret).unwrap());
     let gate = Gate::builder(keyring.clone()).build();
+    assert_eq!(format!("{:?}", at(Some(b"a login"), 5)), "Context { has_audience: true, now_unix_s: 5 }");
     for shown in [format!("{keyring:?}"), format!("{gate:#?}")] {
         assert!(!shown.contains("99, 111, 114") && !shown.contains("correct"), "{shown}");
         assert!(shown.contains("id: 5"), "{shown}");
