@@ -30,10 +30,17 @@ fn keyring(secret: u8) -> Keyring {
 
 /// A token that names so many clusters.
 fn token(clusters: u64) -> Token {
+    token_of(clusters, &[3])
+}
+
+/// The same, with a position on each of these timelines.
+fn token_of(clusters: u64, timelines: &[u32]) -> Token {
     let mut token = Token::default();
     for number in 0..clusters {
         let history = History::new(7_300_000_000_000_000_000 + number, Timeline(3), vec![]);
-        token.merge(&Token::at(&history, Position::new(3, Lsn::new(0x2A_5F00_1234))));
+        for &timeline in timelines {
+            token.merge(&Token::at(&history, Position::new(timeline, Lsn::new(0x2A_5F00_1234))));
+        }
     }
     token
 }
@@ -70,13 +77,14 @@ async fn opening(effort: Effort) {
     let signed = keyring(1);
     let one = signed.write(&token(1), &[], &CONTEXT, [0; 12]);
     let eight = signed.write(&token(8), &[], &CONTEXT, [0; 12]);
-    let (full, keys) = (token(16), keyed().await);
+    let (full, keys, twofold) = (token(16), keyed().await, token_of(16, &[2, 3]));
     #[cfg_attr(not(feature = "opaque"), expect(unused_mut, reason = "there are no more"))]
     let mut texts = vec![
         ("one cluster", one.clone()),
         ("one cluster, eight keys", signed.write(&keys, &[], &CONTEXT, [0; 12])),
         ("eight clusters", eight.clone()),
         ("as many clusters as fit", signed.write(&full, &[], &CONTEXT, [0; 12])),
+        ("as many of two timelines as fit", signed.write(&twofold, &[], &CONTEXT, [0; 12])),
         ("one cluster, forged", keyring(2).write(&token(1), &[], &CONTEXT, [0; 12])),
         ("eight clusters, forged", keyring(2).write(&token(8), &[], &CONTEXT, [0; 12])),
         ("256 characters of nothing", "A".repeat(256)),
@@ -89,6 +97,7 @@ async fn opening(effort: Effort) {
         texts.push(("one cluster, eight keys, opaque", opaque.write(&keys, &[], &CONTEXT, [7; 12])));
         texts.push(("eight clusters, opaque", opaque.write(&token(8), &[], &CONTEXT, [7; 12])));
         texts.push(("as many clusters as fit, opaque", opaque.write(&full, &[], &CONTEXT, [7; 12])));
+        texts.push(("as many of two timelines as fit, opaque", opaque.write(&twofold, &[], &CONTEXT, [7; 12])));
     }
     let each = Duration::from_micros(1);
     for (what, text) in texts {
