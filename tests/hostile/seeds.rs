@@ -174,6 +174,11 @@ fn tokens() -> Vec<(&'static str, Vec<u8>)> {
         ("body-encrypted", token(3, &one)),
         ("expired", token(2, &[&[0; 4], one.get(4..).unwrap_or_default()].concat())),
         ("extension", token(2, &dated(&[b"\0", CLUSTER, b"\x11\x01\0\x07\x04abcd"].concat()))),
+        (
+            "lineage",
+            token(2, &dated(&[b"\0", CLUSTER, b"\x11\x01\0\x90\x03\x07\xa1\xb2\xc3\xd4\xe5\xf6\x28"].concat())),
+        ),
+        ("keys", token(2, &dated(&[b"\0", CLUSTER, b"\x21\x01\0\x90\x03\x06\x32\x01\x02\x03\x04\x09"].concat()))),
         ("extension-too-long", token(2, &dated(&[b"\0", CLUSTER, b"\x11\x01\0\x07\xff", &[7; 99]].concat()))),
         ("many-clusters", token(2, &many(b"\x08"))),
         ("timelines", token(2, &dated(&[b"\0", CLUSTER, b"\x04\x01\0\x09\x02\0\x08\x03\0\x07\x04\0\x06"].concat()))),

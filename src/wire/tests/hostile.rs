@@ -7,6 +7,8 @@ use super::super::text::{BYTES_MAX, TEXT_BYTES_MAX};
 use super::super::{Keyring, Unusable, keyring::SIGNED, text};
 use super::{NOW, forms, is_covered, judge_everywhere, key, keyring, now, token, usual};
 use crate::Token;
+use crate::token::Shard;
+use crate::token::tests::{named, part};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -20,13 +22,20 @@ fn no_text_does_harm() {
     let seed = std::env::var("HIGHWATER_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut enemy = Enemy::new(seed);
     let mut seen: BTreeMap<(bool, Result<(), String>), u64> = BTreeMap::new();
+    let (mut vouched, mut named) = (0, 0);
     for input in 0..inputs {
         let sealed_anew = input % 2 == 0;
         let text = if sealed_anew { enemy.sealed_anew() } else { enemy.unsealed() };
-        let found = judge(&text, sealed_anew);
+        let found = judge(&text, sealed_anew).map(|token| {
+            let parts = || token.shards().iter().flat_map(|shard| &shard.parts);
+            vouched += u64::from(parts().any(|part| part.vouched.is_some()));
+            named += u64::from(parts().any(|part| part.named.is_some()));
+        });
         *seen.entry((sealed_anew, found.map_err(|why| format!("{why:?}")))).or_default() += 1;
     }
-    println!("{inputs} inputs from seed {seed}: (sealed anew, outcome) {seen:#?}");
+    println!(
+        "{inputs} inputs from seed {seed}: (sealed anew, outcome) {seen:#?}; vouched for {vouched}, with keys {named}"
+    );
     // Each of them comes often, or the run shows nothing.
     let share = |outcome: (bool, Result<(), &str>)| {
         let outcome = (outcome.0, outcome.1.map_err(str::to_owned));
@@ -37,9 +46,10 @@ fn no_text_does_harm() {
     assert!(share((false, Err("Forged"))) > 0.05, "{seen:?}");
     assert!(share((false, Err("Malformed"))) > 0.05, "{seen:?}");
     assert_eq!(share((false, Ok(()))), 0.0, "a forgery passed");
+    assert!(vouched.min(named) as f64 / inputs as f64 > 0.01, "vouched for {vouched}, with keys {named}");
 }
 
-fn judge(text: &[u8], sealed_anew: bool) -> Result<(), Unusable> {
+fn judge(text: &[u8], sealed_anew: bool) -> Result<Token, Unusable> {
     let keyring = keyring();
     let opened = keyring.open(text, &now())?;
     assert!(text.len() <= TEXT_BYTES_MAX);
@@ -49,7 +59,7 @@ fn judge(text: &[u8], sealed_anew: bool) -> Result<(), Unusable> {
     let again = keyring.open(text.as_bytes(), &now()).unwrap().token;
     assert!(is_covered(&opened.token, &again), "{:?} {again:?}", opened.token);
     assert!(sealed_anew, "a forgery passed: {}", String::from_utf8_lossy(text.as_bytes()));
-    Ok(())
+    Ok(opened.token)
 }
 
 struct Enemy {
@@ -63,7 +73,12 @@ struct Enemy {
 impl Enemy {
     fn new(seed: u64) -> Self {
         let many: Vec<(u64, &[(u32, u64)])> = (1..8).map(|n| (n, &[(1, 1 << 40)][..])).collect();
-        let tokens = vec![usual(), token(&[(5, &[(1, 9), (2, 8), (3, 7), (4, 6)])]), token(&many), Token::default()];
+        let written = part(4, 0x85, 1 << 40, (Some(0xA1B2_C3D4_E5F6), 1 << 39));
+        let written = named(written, 1 << 38, &[(7, 1 << 40), (0xFFFE_FDFC, (1 << 40) - 300)]);
+        let written = Shard { system_identifier: 5, parts: vec![written].into(), forgotten: false };
+        let written = Token::from_shards(vec![written], false, false);
+        let old = token(&[(5, &[(1, 9), (2, 8), (3, 7), (4, 6)])]);
+        let tokens = vec![usual(), old, written, token(&many), Token::default()];
         let body = |token: &Token| {
             let mut bytes = Vec::new();
             super::super::body::write(token, &[], BYTES_MAX, BYTES_MAX, &mut bytes);
