@@ -1,4 +1,4 @@
-//! What an enemy sends reaches no log, and what is compared in constant time is compared by a library that says so.
+//! What an enemy sends reaches no log.
 
 use crate::log::Log;
 use crate::support::{Instance, cluster};
