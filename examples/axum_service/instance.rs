@@ -61,7 +61,7 @@ where
         session: Session,
     ) -> Response<Body> {
         match it.posts.get(&session, &person.0).await {
-            Ok(read) => json(StatusCode::OK, &it.shown(&read)),
+            Ok(read) => json(StatusCode::OK, &it.shown(&read).await),
             Err(error) => failed(it.name, &error),
         }
     }
@@ -93,9 +93,10 @@ where
         Ok(Added { instance: self.name, position: receipt.position.to_string() })
     }
 
-    fn shown(&self, read: &Read<Vec<String>>) -> Shown {
-        let head = self.store.stats().nodes.into_iter().find(|node| node.state.starts_with("primary"));
-        let head = head.and_then(|node| node.position).unwrap_or(read.position.lsn);
+    async fn shown(&self, read: &Read<Vec<String>>) -> Shown {
+        // The primary is asked for the page's sake: what the instance has been told of it may be older than the answer is.
+        let (head, cluster) = (self.store.token().await.ok(), self.store.history().system_identifier());
+        let head = head.and_then(|token| token.positions(cluster).last()).map_or(read.position.lsn, |head| head.lsn);
         Shown {
             instance: self.name,
             posts: read.value.as_deref().cloned().unwrap_or_default(),
@@ -118,7 +119,7 @@ struct Shown {
     posts: Vec<String>,
     rung: &'static str,
     position: String,
-    /// How much log the primary is known to have beyond that position.
+    /// How much log the primary has beyond that position.
     lag_bytes: u64,
     /// How long ago the posts were read from the database.
     age_ms: u64,
