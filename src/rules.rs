@@ -83,6 +83,7 @@ rules! {
     CommitRaises: "a commit does not raise its session",
     CommitRetracts: "a commit retracts nothing at its own instance but the markers in the shared tier",
     UnknownIsUnknown: "a commit without an answer counts as rolled back",
+    RollBackIsHeard: "COMMIT of an aborted transaction, which answers without an error, is a commit",
     UnknownPins: "a session whose commit is unknown is answered by anybody",
     ResolvedRaises: "once a commit is known, its session goes on without its position",
     OutcomeOfHistory: "the outcome of a transaction is asked of another history",
@@ -96,7 +97,10 @@ rules! {
     ForkIsNews: "a primary whose timeline began elsewhere is the same",
     AnswersOvertake: "an answer of the primary that was overtaken is a crash",
     ClampSparesNews: "a crash clamps what was retracted while the answer travelled",
+    AboveIsClamped: "a token above the primary's position stays there",
     ClampIsOfMoment: "a crash clamps what a session was told after the position was read",
+    // Devices.
+    LossIsNoticed: "a device store that lost what it held is believed",
     // Tiers and ledger.
     GroupsTravel: "an entry from the shared tier belongs to no group",
     HistoriesDiffer: "all histories have one fingerprint",

@@ -7,10 +7,11 @@ use crate::freshness::{Freshness, ReadOptions};
 use crate::history::Standing;
 use crate::named::Brief;
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::session::Session;
 use crate::source::Source;
 use crate::token::worst;
-use crate::{Error, Lsn};
+use crate::{Error, Lsn, Position};
 use tokio::time::Instant;
 
 impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
@@ -95,9 +96,11 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
                         looked = true;
                         continue;
                     }
-                    if let Some((moment, top)) =
-                        read.filter(|(_, top)| top.timeline == epoch.history.timeline() && demand.floor.tag > top.lsn)
-                    {
+                    let is_above = |top: &Position| {
+                        let above = top.timeline == epoch.history.timeline() && demand.floor.tag > top.lsn;
+                        above && holds(Rule::AboveIsClamped)
+                    };
+                    if let Some((moment, top)) = read.filter(|(_, top)| is_above(top)) {
                         session.clamp(&moment, epoch.history.system_identifier(), top);
                         (demand.floor.tag, demand.floor.vouched) = (top.lsn, None);
                         self.store.counters.tokens_clamped.add_one();

@@ -4,6 +4,7 @@ use super::deferred::{Deferred, Due};
 use super::eras::{Eras, Standing};
 use super::visit::Visit;
 use super::{DeviceStore, DynDeviceStore, Exchange, Exchanged, Record};
+use crate::rules::{Rule, holds};
 use crate::source::Source;
 use crate::stats::Counter;
 use crate::tasks::Tasks;
@@ -283,7 +284,7 @@ fn is_complete(answer: &Exchanged, standing: Standing, record: &Record, readable
     // Whatever an old era does not know of has ended its life, unless it was overwritten in this one.
     let is_old = answer.is_old && readable && !record.suspect;
     let is_left_out = record.token.is_collapsed() && !record.token.names(cluster);
-    standing != Standing::Past && (answered_for || is_old) && !is_left_out
+    standing != Standing::Past && (answered_for || is_old) && !is_left_out || !holds(Rule::LossIsNoticed)
 }
 
 impl DevicesBuilder {

@@ -45,6 +45,9 @@ const ELSEWHERE: &[(Rule, &str)] = &[
         "cache regressions::histories::who_does_not_know_where_the_timeline_began_hears_the_log_of_another_history",
     ),
     (Rule::OverflowIsOfAll, "cache scoped::of_more_keys_than_a_token_has_room_for_none_is_missed"),
+    (Rule::AboveIsClamped, "wire careful::a_signed_token_above_the_primary_is_clamped_counted_and_never_waited_for"),
+    (Rule::RollBackIsHeard, "lib source::postgres::transaction::tests::every_pair_of_answers_has_one_verdict"),
+    (Rule::LossIsNoticed, "devices losses::after_a_loss_each_user_costs_the_primary_one_question"),
     (Rule::ClampIsOfMoment, "cache regressions::histories::a_clamp_never_lowers_a_session_below_its_own_write"),
 ];
 

@@ -180,6 +180,7 @@ impl Answered {
 
     fn verdict(self) -> Verdict {
         match (self.probe, self.commit) {
+            (Heard::Refused, Heard::Yes(())) if !holds(Rule::RollBackIsHeard) => Verdict::Committed(None),
             // The transaction is aborted: COMMIT can only roll it back, whether its answer came or not.
             (Heard::Refused, _) => Verdict::RolledBack,
             // COMMIT itself failed, such as at a deferred constraint; after the commit record no error is reported.
