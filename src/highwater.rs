@@ -151,6 +151,11 @@ impl<S: Source> Highwater<S> {
         }
     }
 
+    /// The longest life of an entry in any cache that was built by now.
+    pub(crate) fn entry_life_max(&self) -> std::time::Duration {
+        self.0.entry_life_max()
+    }
+
     /// How far the nearest replica says it is behind, where none is believed to have reached `token` and one may yet.
     pub(crate) fn replicas_lag(&self, token: &Token) -> Option<std::time::Duration> {
         let history = self.0.history();

@@ -200,12 +200,14 @@ impl<S: Source> Store<S> {
         self.life_max_ms.fetch_max(life.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// The longest life of an entry in any cache of this store; zero where there is none.
+    pub(crate) fn entry_life_max(&self) -> Duration {
+        Duration::from_millis(self.life_max_ms.load(Ordering::Relaxed))
+    }
+
     /// How long a retraction must be remembered for: until every entry that it could reach has ended its life.
     pub(crate) fn life_max(&self) -> Duration {
-        match self.life_max_ms.load(Ordering::Relaxed) {
-            0 => LIFE_ELSEWHERE,
-            ms => Duration::from_millis(ms),
-        }
+        Some(self.entry_life_max()).filter(|life| !life.is_zero()).unwrap_or(LIFE_ELSEWHERE)
     }
 
     pub(crate) fn count_shared_error(&self, error: &TierError) {

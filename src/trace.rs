@@ -3,6 +3,7 @@
 use crate::source::Fault;
 use crate::{Lsn, Position};
 use std::fmt::{Debug, Display};
+use std::time::Duration;
 use tracing::{Span, debug, debug_span, info, trace_span, warn};
 
 /// The target of all of them: `highwater=debug` in a filter.
@@ -77,6 +78,8 @@ events! {
     debug shared_tier_failed(error: &dyn Display => display(error)) "the shared tier failed";
     /// A token that came in is not used. Its text is not told.
     debug token_unusable(why: &dyn Display => display(why)) "a token cannot be used";
+    /// Tokens must outlive entries, or what they covered is forgotten while it can still be shown as it was before. Told once.
+    warn token_life_short(tokens: Duration => debug(tokens), entries: Duration => debug(entries)) "tokens live no longer than entries";
     /// The device store is another one than before: it was restarted, failed over, wiped, or had to evict.
     warn devices_may_have_lost() "the device store may have lost data";
     /// The device store did not answer a visit, which was treated as of one who wrote a moment ago.

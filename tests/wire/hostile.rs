@@ -1,8 +1,10 @@
-//! What an enemy sends reaches no log.
+//! What is logged: nothing that an enemy could use, and what a deployment has to know.
 
 use crate::log::Log;
-use crate::support::{Instance, cluster};
+use crate::support::{Instance, cluster, key};
 use highwater::Session;
+use highwater::wire::{Keyring, Policy};
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn no_token_and_no_secret_is_logged_at_any_level() {
@@ -18,5 +20,19 @@ async fn no_token_and_no_secret_is_logged_at_any_level() {
     assert!(logged.contains("token_unusable"), "the events are there: {logged}");
     for secret in [&text[..], &text[8..24], &forged, "tenant:secret", &"\u{1}".repeat(8), "01010101"] {
         assert!(!logged.contains(secret), "{secret}");
+    }
+}
+
+/// Entries live for a minute.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_do_not_outlive_entries_are_told_of_once() {
+    let cluster = cluster();
+    for (seconds, told) in [(60, 1), (61, 0)] {
+        let (log, _logging) = Log::begin();
+        let keyring = Keyring::new(key(1)).life(Duration::from_secs(seconds));
+        let instance = Instance::with(&cluster, keyring, Policy::default()).await;
+        instance.rename("grace").await;
+        instance.rename("ada").await;
+        assert_eq!(log.text().matches("token_life_short").count(), told, "tokens of {seconds} s");
     }
 }
