@@ -26,8 +26,7 @@ fn a_lost_part_is_told_however_high_the_others_are() {
     raise(&mut token, CLUSTER, position(2, 5_000));
     assert_eq!(token.demand(&promoted(), None).standing, Standing::Lost);
     token.keep_surviving(&promoted());
-    let left = Demand { floor: Lsn::new(5_000), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&promoted(), None), left);
+    assert_eq!(token.demand(&promoted(), None), demanding(5_000));
 }
 
 /// As a monotonic session does whose sight was lost and who had written nothing.
@@ -84,10 +83,8 @@ fn what_a_set_back_primary_lost_is_told_however_far_its_log_has_grown_since() {
     token.raise(&set_back, position(1, 900), None);
     assert_eq!(token.demand(&set_back, None).standing, Standing::Lost, "a newer write does not cover it");
     token.keep_surviving(&set_back);
-    let left = Demand { floor: Lsn::new(900), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&set_back, None), left);
-    let early = Token::at(&first(), position(1, 300));
-    assert_eq!(early.demand(&set_back, None).floor, Lsn::new(300));
+    assert_eq!(token.demand(&set_back, None), demanding(900));
+    assert_eq!(Token::at(&first(), position(1, 300)).demand(&set_back, None).floor, Lsn::new(300));
 }
 
 #[test]
@@ -97,8 +94,7 @@ fn what_may_have_survived_is_still_demanded_once_the_loss_was_accepted() {
     let mut token = Token::at(&first(), position(1, 120));
     assert_eq!(token.demand(&unproven, None).standing, Standing::Unproven);
     token.keep_surviving(&unproven);
-    let left = Demand { floor: Lsn::new(120), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&unproven, None), left);
+    assert_eq!(token.demand(&unproven, None), demanding(120));
     assert_eq!(token.positions(CLUSTER).collect::<Vec<_>>(), [position(2, 120)], "one part a timeline");
     // The same where the history was set back besides, which it must not be told a second time.
     let mut token = Token::at(&first(), position(1, 500));
@@ -116,8 +112,7 @@ fn what_may_lie_in_the_log_that_was_set_back_is_still_demanded() {
     let mut token = Token::at(&first(), position(1, 320));
     assert_eq!(token.demand(&set_back, None).standing, Standing::Lost);
     token.keep_surviving(&set_back);
-    let left = Demand { floor: Lsn::new(320), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&set_back, None), left);
+    assert_eq!(token.demand(&set_back, None), demanding(320));
 }
 
 #[test]
@@ -130,8 +125,7 @@ fn what_was_forgotten_is_covered_by_what_is_left() {
     let history = History::new(CLUSTER, Timeline(5), switches);
     token.keep_surviving(&history);
     // A position of a later timeline lies above where it left the earlier ones, and so above their writes.
-    let left = Demand { floor: Lsn::new(50), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&history, None), left);
+    assert_eq!(token.demand(&history, None), demanding(50));
 }
 
 #[test]
@@ -177,10 +171,8 @@ fn what_was_lost_with_a_twin_of_the_timeline_is_told() {
     let later = History::new(CLUSTER, Timeline(3), [other.switches(), &[switch]].concat());
     assert_eq!(token.demand(&later, None).standing, Standing::Lost, "nor does another failover");
     token.keep_surviving(&other);
-    let left = Demand { floor: Lsn::new(400), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&other, None), left);
-    let early = Token::at(&one, position(1, 70));
-    assert_eq!(early.demand(&other, None).floor, Lsn::new(70), "what both logs have");
+    assert_eq!(token.demand(&other, None), demanding(400));
+    assert_eq!(Token::at(&one, position(1, 70)).demand(&other, None).floor, Lsn::new(70), "what both logs have");
 }
 
 /// Its number lies below where the present twin began, so that nothing of the position changes but the log that it is of.
@@ -191,8 +183,12 @@ fn what_was_lost_with_a_twin_of_the_timeline_that_began_earlier_is_told_once() {
     let mut token = Token::at(&one, position(2, 90));
     assert_eq!(token.demand(&other, None).standing, Standing::Lost);
     token.keep_surviving(&other);
-    let left = Demand { floor: Lsn::new(90), vouched: None, standing: Standing::Floor(Lsn::ZERO) };
-    assert_eq!(token.demand(&other, None), left);
+    assert_eq!(token.demand(&other, None), demanding(90));
+}
+
+/// Nothing is lost, and an answer must reach this far by its tag.
+fn demanding(lsn: u64) -> Demand {
+    Demand { floor: Lsn::new(lsn), vouched: None, standing: Standing::Floor(Lsn::ZERO) }
 }
 
 fn first() -> History {
