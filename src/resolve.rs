@@ -42,7 +42,8 @@ impl Case {
 pub(crate) async fn resolve<S: Source>(store: &Store<S>, case: Case) -> Outcome {
     let until = Instant::now() + store.fleet.settings.resolve_time_max;
     let mut retracted = false;
-    // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same.
+    // At once, as far as the log is known: should nobody ever answer, what was filled before is gone all the same. Where the
+    // history was only told of, that is the end of the log before, and more is retracted than need be, which loses nothing.
     let known = Position { timeline: case.begun_on, lsn: store.epochs.high_water().insert() };
     retract(store, known, case.names.clone(), None).await;
     while Instant::now() < until && store.check_open().is_ok() {
