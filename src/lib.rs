@@ -120,6 +120,7 @@ pub mod http;
 pub mod internals;
 pub mod ledger;
 mod lineage;
+mod lives;
 mod lsn;
 pub mod memory;
 mod named;

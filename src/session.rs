@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -32,6 +32,7 @@ struct Inner {
     state: ArcSwap<State>,
     /// As it was when its client was told last that a write is lost.
     told: ArcSwapOption<State>,
+    clamped: AtomicBool,
     /// How much is still on its way that may raise it.
     arriving: AtomicUsize,
     arrived: Notify,
@@ -273,6 +274,14 @@ impl Session {
         });
     }
 
+    /// Whether a read found the token above the primary's log, and took it for the log's end. Either the primary crashed and lost what
+    /// it had not flushed, or the token was made with a stolen secret. Only the primary can say that, so of a token that
+    /// was just taken in it is not known.
+    #[must_use]
+    pub fn was_clamped(&self) -> bool {
+        self.0.clamped.load(Ordering::Relaxed)
+    }
+
     /// The session as it is at this moment.
     pub(crate) fn moment(&self) -> Moment {
         Moment(self.0.state.load_full())
@@ -281,6 +290,7 @@ impl Session {
     /// After a crash that undid everything above `top`, which was read after `moment`: what the session held then means
     /// no more than `top`. A session that was changed since is left alone; the next read will see to it.
     pub(crate) fn clamp(&self, moment: &Moment, cluster: u64, top: Position) {
+        self.0.clamped.store(true, Ordering::Relaxed);
         let mut state = State::clone(&moment.0);
         state.token.clamp(cluster, top);
         if holds(Rule::ClampIsOfMoment) {

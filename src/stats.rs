@@ -126,6 +126,8 @@ counters! {
         retractions_dropped,
         /// Retractions heard and applied, from all instances: what this one told comes back to it too.
         retractions_heard,
+        /// Messages heard that are none of ours, or of another release.
+        messages_unreadable,
         /// Gaps noticed in what was heard.
         gaps,
         /// Gaps and deaf times of which the log had kept everything that was missed.

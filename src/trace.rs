@@ -66,7 +66,7 @@ events! {
     debug announcement_abandoned() "an announcement was given up";
     /// A commit goes ahead without an announcement; its token is pinned.
     debug not_announced(error: &dyn Display => display(error)) "a write was not announced";
-    /// A message that is none of ours, or of another release.
+    /// A message that is none of ours, or of another release. Told once until the bus was deaf; all are counted.
     warn bus_unreadable(problem: &dyn Debug => debug(problem)) "a message of the bus cannot be read";
     /// A retraction that this instance cannot place yet.
     debug retraction_elsewhere(position: Position => display(position)) "retraction of another timeline";
@@ -79,7 +79,7 @@ events! {
     /// A token that came in is not used. Its text is not told.
     debug token_unusable(why: &dyn Display => display(why)) "a token cannot be used";
     /// Tokens must outlive entries, or what they covered is forgotten while it can still be shown as it was before. Told once.
-    warn token_life_short(tokens: Duration => debug(tokens), entries: Duration => debug(entries)) "tokens live no longer than entries";
+    warn token_life_short(kept_by: &str => kept_by, tokens: Duration => debug(tokens), entries: Duration => debug(entries)) "tokens live no longer than entries";
     /// The device store is another one than before: it was restarted, failed over, wiped, or had to evict.
     warn devices_may_have_lost() "the device store may have lost data";
     /// The device store did not answer a visit, which was treated as of one who wrote a moment ago.

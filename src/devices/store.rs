@@ -4,6 +4,7 @@ use super::deferred::{Deferred, Due};
 use super::eras::{Eras, Standing};
 use super::visit::Visit;
 use super::{DeviceStore, DynDeviceStore, Exchange, Exchanged, Record};
+use crate::lives::Lives;
 use crate::rules::{Rule, holds};
 use crate::source::Source;
 use crate::stats::Counter;
@@ -25,12 +26,14 @@ pub struct Devices(pub(super) Arc<Inner>);
 pub struct DevicesBuilder {
     store: Box<dyn DynDeviceStore>,
     life: Duration,
+    lives: Lives,
     own: Vec<Own>,
 }
 
 pub(super) struct Inner {
     store: Box<dyn DynDeviceStore>,
     life: Duration,
+    lives: Lives,
     own: Vec<Own>,
     eras: Mutex<Eras>,
     deferred: Mutex<Deferred>,
@@ -103,7 +106,7 @@ impl Known {
 impl Devices {
     /// Begins devices over a store: [`RedisDevices`](super::RedisDevices) or [`memory::Shared`](crate::memory::Shared).
     pub fn builder(store: impl DeviceStore) -> DevicesBuilder {
-        DevicesBuilder { store: Box::new(store), life: LIFE, own: Vec::new() }
+        DevicesBuilder { store: Box::new(store), life: LIFE, lives: Lives::default(), own: Vec::new() }
     }
 
     /// Begins one request of a user: asks the store what their devices hold, and lets `session` cover it. Returns at once;
@@ -207,6 +210,7 @@ impl Devices {
     /// Puts what a session holds into the store. Where that does not take it, it is told again in the background.
     pub(super) async fn save(&self, user: Digest, token: Token, from: Vec<u8>) -> Option<Known> {
         let inner = &*self.0;
+        inner.lives.compare("devices", inner.life);
         match inner.exchange(user, Record::of(token.clone()).encode(), from).await {
             Ok((answer, _)) => {
                 inner.counters.remembered.add_one();
@@ -290,7 +294,9 @@ fn is_complete(answer: &Exchanged, standing: Standing, record: &Record, readable
 impl DevicesBuilder {
     /// Says which stores the service reads from: where the devices' store cannot be relied upon, their primaries are asked.
     pub fn store<S: Source>(mut self, store: &Highwater<S>) -> Self {
-        let (store, system_identifier) = (store.clone(), store.history().system_identifier());
+        let system_identifier = store.history().system_identifier();
+        self.lives.watch(store);
+        let store = store.clone();
         let careful = Box::new(move |session: &Session, heard: Heard| -> BoxFuture<'static, _> {
             Box::pin(
                 store.careful(session, move |token| heard.lock().unwrap_or_else(PoisonError::into_inner).merge(token)),
@@ -313,13 +319,14 @@ impl DevicesBuilder {
     ///
     /// No [`store`](Self::store) was given: nobody could be asked.
     pub fn build(self) -> Result<Devices, Error> {
-        let Self { store, life, own } = self;
+        let Self { store, life, lives, own } = self;
         if own.is_empty() {
             return Err(Error::configuration("devices need the store that is read from: give it with .store(&store)"));
         }
         Ok(Devices(Arc::new(Inner {
             store,
             life,
+            lives,
             own,
             eras: Mutex::default(),
             deferred: Mutex::default(),

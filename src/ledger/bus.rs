@@ -45,6 +45,8 @@ struct State {
     announced: (u64, Duration),
     /// Why the next epoch will begin.
     why: Why,
+    /// It was said that a message cannot be read: an instance of another release may send many.
+    told_unreadable: bool,
     deaf_since: Instant,
     deaf_before: Duration,
 }
@@ -81,6 +83,7 @@ impl<S: Source> Bus<S> {
             covered: (0, Lsn::ZERO),
             announced: (0, Duration::ZERO),
             why: Why::Start,
+            told_unreadable: false,
             deaf_since: Instant::now(),
             deaf_before: Duration::ZERO,
         };
@@ -204,6 +207,7 @@ impl<S: Source> Bus<S> {
         }
         state.live = live;
         state.was_live |= live;
+        state.told_unreadable &= live;
     }
 
     /// Something is missing, or nothing is heard.
@@ -312,7 +316,10 @@ impl<S: Source> Hear for Owner<S> {
                 }
             }
             Heard::Unreadable(problem) => {
-                trace::bus_unreadable(&problem);
+                fleet.counters.messages_unreadable.add_one();
+                if !std::mem::replace(&mut bus.lock().told_unreadable, true) {
+                    trace::bus_unreadable(&problem);
+                }
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use super::policy::{Budget, WireCounters};
 use super::{Context, Keyring, Outcome, Policy, Treatment, WireStats};
+use crate::lives::Lives;
 use crate::source::Source;
 use crate::{Highwater, Session, clock, trace};
 use rand::Rng;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where tokens come into a service and leave it: a keyring, a policy, the stores of the service, and counters. Cheap to
@@ -21,8 +21,7 @@ struct Inner {
     /// The clusters of the service.
     own: Vec<u64>,
     careful: Vec<BeCareful>,
-    entry_lives: Vec<EntryLife>,
-    has_warned: AtomicBool,
+    lives: Lives,
     budget: Budget,
     /// Of what nobody makes up: whoever sends the rest must not be able to spend it.
     budget_of_ours: Budget,
@@ -31,8 +30,6 @@ struct Inner {
 }
 
 type BeCareful = Box<dyn Fn(&Session) + Send + Sync>;
-/// The longest life of an entry, as caches were built by now.
-type EntryLife = Box<dyn Fn() -> Duration + Send + Sync>;
 type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// Puts a [`Gate`] together; begun by [`Gate::builder`].
@@ -47,8 +44,7 @@ impl Gate {
             policy: Policy::default(),
             own: Vec::new(),
             careful: Vec::new(),
-            entry_lives: Vec::new(),
-            has_warned: AtomicBool::new(false),
+            lives: Lives::default(),
             budget: Budget::default(),
             budget_of_ours: Budget::default(),
             counters: WireCounters::default(),
@@ -114,22 +110,13 @@ impl Gate {
         if token.is_empty() {
             return None;
         }
-        self.compare_lives();
+        let Inner { keyring, own, lives, counters, .. } = &*self.0;
+        lives.compare("clients", keyring.token_life());
         let mut chance = [0; 12];
         rand::rng().fill_bytes(&mut chance);
-        self.0.counters.written.add_one();
+        counters.written.add_one();
         let context = Context { audience, now_unix_s: (self.0.clock)() };
-        Some(self.0.keyring.write(&token, &self.0.own, &context, chance))
-    }
-
-    /// Caches may be built after the gate was, so it looks when there is something to lose.
-    fn compare_lives(&self) {
-        let Inner { keyring, entry_lives, has_warned, .. } = &*self.0;
-        let entries = entry_lives.iter().map(|life| life()).max().unwrap_or_default();
-        let tokens = keyring.token_life();
-        if tokens <= entries && !has_warned.swap(true, Ordering::Relaxed) {
-            trace::token_life_short(tokens, entries);
-        }
+        Some(keyring.write(&token, own, &context, chance))
     }
 
     /// How long the tokens live that it writes.
@@ -149,9 +136,9 @@ impl GateBuilder {
     /// Says which stores the service reads from: a token that names none of them is foreign, and where care is to be
     /// taken it is taken with these.
     pub fn store<S: Source>(mut self, store: &Highwater<S>) -> Self {
-        let (store, caches) = (store.clone(), store.clone());
         self.0.own.push(store.history().system_identifier());
-        self.0.entry_lives.push(Box::new(move || caches.entry_life_max()));
+        self.0.lives.watch(store);
+        let store = store.clone();
         self.0.careful.push(Box::new(move |session| store.be_careful(session)));
         self
     }

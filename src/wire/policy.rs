@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[non_exhaustive]
 pub enum Outcome {
     /// A token of ours; the session covers it. Whether it lies above the primary's position is seen by the first read, which
-    /// then takes it for that position and counts [`tokens_clamped`](crate::StoreCounts::tokens_clamped).
+    /// then takes it for that position and tells it by [`Session::was_clamped`](crate::Session::was_clamped).
     Valid,
     /// A token of ours that names none of the gate's stores. The session carries it on, and it demands nothing here.
     Foreign,

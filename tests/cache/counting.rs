@@ -203,6 +203,7 @@ async fn redis_away(moved: &mut Moved) {
     shared.set_delivery(Delivery::new(|_, _| Vec::new()));
     one.write(&Session::new(), 2, "grace").await;
     shared.set_delivery(Delivery::default());
+    shared.publish(b"of a stranger");
     sleep(Duration::from_millis(1_500)).await;
     let counts = two.store.stats().counts;
     assert_eq!((counts.gaps, counts.repairs, counts.epochs), (1, 1, 1));

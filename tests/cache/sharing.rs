@@ -1,5 +1,6 @@
 //! Two instances that share one tier and one bus.
 
+use crate::log::Log;
 use crate::support::{Instance, cluster};
 use highwater::memory::{Delivery, Shared};
 use highwater::{BusState, Freshness, ReadOptions, Rung, Session};
@@ -136,4 +137,22 @@ async fn an_entry_that_is_back_without_its_marker_answers_nobody_below_what_the_
     shared.tamper(|_, bytes| bytes.clone_from(&before));
     assert_eq!(one.name(&anybody, 1).await.as_deref(), Some("grace"), "whoever asks for nothing, too");
     assert_eq!((began_since.loads(), shared.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_counted_and_told_once_until_the_bus_was_deaf() {
+    let (log, _logging) = Log::begin();
+    let (cluster, shared) = (cluster(1), Shared::new(1));
+    let one = Instance::sharing(&cluster, &shared).await;
+    for told in 1..=2 {
+        for _ in 0..3 {
+            shared.publish(b"HWB\x63 of a later release");
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(log.text().matches("bus_unreadable").count(), told);
+        assert_eq!(one.store.stats().counts.messages_unreadable, 3 * told as u64);
+        assert_eq!(one.store.stats().bus, BusState::Live);
+        shared.disconnect();
+        sleep(Duration::from_secs(5)).await;
+    }
 }

@@ -195,10 +195,11 @@ async fn a_signed_token_above_the_primary_is_clamped_counted_and_never_waited_fo
     let text = instance.gate.write(&Session::from_token(high), None).unwrap();
     let session = Session::new();
     assert_eq!(instance.gate.take_in(&session, text.as_bytes(), None), Outcome::Valid);
+    assert!(!session.was_clamped(), "nobody was asked yet");
     let begun = Instant::now();
     assert_eq!(told(&instance.users.get(&session, &1).await.unwrap()).0, "ada");
     assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
-    assert_eq!(instance.store.stats().counts.tokens_clamped, 1);
+    assert_eq!((instance.store.stats().counts.tokens_clamped, session.was_clamped()), (1, true));
     let lowered = session.token().positions(instance.store.history().system_identifier()).next().unwrap();
     assert!(lowered.lsn < Lsn::new(u64::MAX / 4), "{lowered}");
     // Pinned: only a tag covers it, and one that was filled now does.

@@ -121,6 +121,11 @@ impl Shared {
         self.world.change(|redis| redis.bus.delivery = delivery);
     }
 
+    /// Tells everybody who is subscribed something that is not of the log: another release, or a stranger.
+    pub fn publish(&self, bytes: &[u8]) {
+        self.world.change(|redis| redis.publish(bytes));
+    }
+
     /// Makes a client deaf, or lets it hear again: its subscriptions stay open and new ones are confirmed, and nothing
     /// arrives.
     pub fn deafen(&self, client: usize, deaf: bool) {

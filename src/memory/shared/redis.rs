@@ -197,7 +197,7 @@ impl Redis {
     }
 
     /// Tells everybody who is subscribed at the server that serves.
-    fn publish(&mut self, message: &[u8]) {
+    pub(super) fn publish(&mut self, message: &[u8]) {
         let (old, cut_off) = (&self.old, &self.cut_off);
         let hears = |client: usize| {
             let here = old.as_ref().is_none_or(|old| old.clients.contains(&client) == old.serves);
