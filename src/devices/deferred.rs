@@ -4,10 +4,10 @@ use crate::{Digest, Token};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
-/// How many users are remembered here. Beyond it the oldest is dropped.
+/// How many users are remembered here. Beyond it the first is dropped.
 pub(super) const USERS_MAX: usize = 10_000;
 
-/// Tokens that the store did not take, by user, and in the order in which they came.
+/// Tokens that the store did not take, by user, and in the order in which they are told again.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     users: BTreeMap<Digest, Due>,
@@ -57,6 +57,13 @@ impl Deferred {
             && let Some(user) = self.order.pop_front()
         {
             self.users.remove(&user);
+        }
+    }
+
+    /// Puts the one that came first behind the others: what the store does not take of one user must not hold up the rest.
+    pub(super) fn postpone_first(&mut self, user: &Digest) {
+        if self.order.front() == Some(user) {
+            self.order.rotate_left(1);
         }
     }
 

@@ -135,7 +135,12 @@ impl Devices {
     /// May be dropped and called again.
     pub async fn close(&self) {
         self.0.tasks.close().await;
-        let told = timeout(LAST_TRY_TIME_MAX, async { while self.retell_first().await {} });
+        let all = self.0.deferred().len();
+        let told = timeout(LAST_TRY_TIME_MAX, async {
+            for _ in 0..all {
+                self.retell_first().await;
+            }
+        });
         let _ = told.await;
         let mut deferred = self.0.deferred();
         self.0.counters.dropped.add(deferred.len() as u64);
@@ -249,12 +254,14 @@ impl Devices {
         }
     }
 
-    /// Tells the first one again. Returns whether the next one is worth a try.
+    /// Tells the first one again. Returns whether the next one is worth a try at once; the first one comes last then, since it may
+    /// be the only one that the store does not take.
     async fn retell_first(&self) -> bool {
         let Some((user, due)) = self.0.deferred().first() else { return false };
         if due.until <= Instant::now() {
             self.0.counters.dropped.add_one();
         } else if self.0.exchange(user, Record::of(due.token.clone()).encode(), Vec::new()).await.is_err() {
+            self.0.deferred().postpone_first(&user);
             return false;
         } else {
             self.0.counters.remembered.add_one();

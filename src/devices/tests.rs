@@ -1,3 +1,5 @@
+mod deferring;
+
 use super::deferred::{Deferred, Due, USERS_MAX};
 use super::eras::{Eras, Standing};
 use super::record::BYTES_MAX;
