@@ -97,6 +97,7 @@ impl TokenLayer {
         let Inner { gate, carrier, audience, devices } = &*self.0;
         let audience = audience.as_ref().and_then(|of| of(parts));
         let session = parts.extensions.get_or_insert_with(Session::new).clone();
+        let was_empty = session.token().is_empty();
         let mut found = carrier.found(&parts.headers);
         let (mut brought, mut ended, mut others) = (0, Vec::new(), Vec::new());
         for Found { text, cookie } in found.by_ref().take(TEXTS_MAX) {
@@ -116,8 +117,8 @@ impl TokenLayer {
             gate.be_careful(&session);
         }
         drop(found);
-        // A client that brought two holds neither of them as the whole.
-        let held = if brought == 1 { session.token() } else { Token::default() };
+        // A client that brought two holds neither of them as the whole, nor one that came to a session which held something.
+        let held = if was_empty && brought == 1 { session.token() } else { Token::default() };
         let user = devices.as_ref().and_then(|(devices, of)| Some((devices, of(parts)?)));
         let visit = user.map(|(devices, user)| devices.visit(&session, user));
         Departure {

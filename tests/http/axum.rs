@@ -5,6 +5,7 @@ use crate::support::{Instance, cluster};
 use axum::http::header::{CACHE_CONTROL, COOKIE, TE, TRAILER};
 use axum::http::{HeaderName, StatusCode};
 use axum::{Router, middleware};
+use highwater::Session;
 use highwater::http::{HEADER, TokenLayer};
 use highwater::memory::Cluster;
 use std::sync::Arc;
@@ -114,6 +115,23 @@ async fn an_inner_layer_uses_the_session_of_an_outer_one() {
     let other = TokenLayer::new(pair.reader.gate.clone()).header(HeaderName::from_static("other-token"));
     let nested = routes(Arc::clone(&pair.reader)).layer(other).layer(TokenLayer::new(pair.reader.gate.clone()));
     assert_eq!(send(&nested, "GET", "/name", &[(HEADER, &token)]).await.body, "grace");
+}
+
+/// What was written before the token came in is news to the client, though it brought one.
+#[tokio::test(start_paused = true)]
+async fn what_an_outer_layer_wrote_is_told_to_who_brings_a_token() {
+    let pair = Pair::new().await;
+    let token = send(&pair.write, "POST", "/rename/grace", &[]).await.token().unwrap();
+    let session = Session::new();
+    pair.reader.rename_for(&session, "hedy").await;
+    let outer = middleware::map_request(move |mut request: axum::extract::Request| {
+        request.extensions_mut().insert(session.clone());
+        async { request }
+    });
+    let app = routes(Arc::clone(&pair.reader)).layer(TokenLayer::new(pair.reader.gate.clone())).layer(outer);
+    let answer = send(&app, "GET", "/health", &[(HEADER, &token)]).await;
+    let fresh = answer.token().expect("the session holds more than the client does");
+    assert_eq!(send(&pair.write, "GET", "/name", &[(HEADER, &fresh)]).await.body, "hedy");
 }
 
 #[tokio::test(start_paused = true)]
