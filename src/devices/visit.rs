@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Remembered {
-    /// The store holds as much already.
+    /// The store holds as much already, or the session holds no more than when the visit began.
     Unchanged,
     /// The store took it: whoever visits from now on, on any instance, is not served below it.
     Stored,
