@@ -99,14 +99,18 @@ rules! {
     ClampSparesNews: "a crash clamps what was retracted while the answer travelled",
     AboveIsClamped: "a token above the primary's position stays there",
     ClampIsOfMoment: "a crash clamps what a session was told after the position was read",
-    // Devices.
+    // Tokens and devices.
+    ExpiredIsCareful: "who brings a token that has expired brings none",
     LossIsNoticed: "a device store that lost what it held is believed",
     // Tiers and ledger.
     GroupsTravel: "an entry from the shared tier belongs to no group",
     HistoriesDiffer: "all histories have one fingerprint",
+    FloorsAreFirst: "the watermark of a message is taken over before what the message retracts",
     RetractionsAreHeard: "retractions of other instances raise no floor: only their markers in the shared tier stand",
     GapsAreNoticed: "a gap in what was heard goes unnoticed",
     SilenceIsDeaf: "a subscription counts as heard though no heartbeat comes back",
+    StartIsRead: "hearing begins at the highest position that was known before",
+    StartIsOfRound: "hearing begins where an earlier time of hearing would have",
     HeardFromProof: "all entries count as heard of, however early they were filled",
     // Announce and settle.
     AnnouncedFirst: "a write is announced and committed at the same time",
@@ -114,6 +118,7 @@ rules! {
     WatermarkIsFlushed: "the watermark rises to the insert position, which a crash takes back",
     AbandonedIsPinned: "a log vouches for a write whose announcement it had given up",
     GivenUpStaysSo: "what was given up is announced anew when its writer tells more of it, behind the commit",
+    UntoldIsPinned: "a log that acknowledged an announcement vouches for a retraction that it never took",
     UnannouncedIsPinned: "a log vouches for a write that was never announced",
     LogIsNamedAnew: "a log that begins anew has the name of the one that was lost",
     LineageIsOfServer: "a log that another server took over is the same",

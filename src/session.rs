@@ -196,6 +196,11 @@ impl Session {
         self.count_deed();
     }
 
+    /// Whether it wrote in this process.
+    pub(crate) fn has_written(&self) -> bool {
+        self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Whether it wrote less than this long ago.
     pub(crate) fn wrote_within(&self, window: Duration) -> bool {
         let wrote = *self.0.habits.wrote.lock().unwrap_or_else(PoisonError::into_inner);

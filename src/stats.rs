@@ -186,7 +186,7 @@ pub struct WatermarkStats {
     pub position: Option<Lsn>,
     /// How many bytes of log the primary has flushed beyond it, as far as is known.
     pub lag_bytes: Option<u64>,
-    /// For how long the primary has been seen beyond it.
+    /// For how long the primary has been seen beyond it: exact to an eighth, for half a day at least, and since its last crash at most.
     pub lag: Option<Duration>,
     /// Commits of all instances that were announced and hold it back, when the log was asked last (about once a second).
     pub announced: u64,

@@ -114,8 +114,6 @@ impl Devices {
     /// goes on. Where the store does not answer, or may have lost something, the session goes to the primary until that
     /// has said how far it is.
     ///
-    /// Call it before the request writes: what `session` holds by then may be taken for stored already.
-    ///
     /// `user` is the application's id of the user in bytes that are the same on every instance, with the tenant in it where ids
     /// are not unique without. It is kept as a digest only. Take it from what was authenticated: who names another user
     /// raises that user's floors. Must be called within a Tokio runtime.

@@ -17,7 +17,7 @@ struct Inner {
     devices: Devices,
     session: Session,
     user: Digest,
-    /// What the session held when it began, and how often it had been raised by then.
+    /// What the session had been handed when it began, and how often it had been raised by then.
     held: Token,
     deeds: usize,
     known: Watched<Option<Known>>,
@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Remembered {
-    /// The store holds as much already, or the session holds no more than when the visit began.
+    /// The store holds as much already, or the session holds no more than it was handed when the visit began.
     Unchanged,
     /// The store took it: whoever visits from now on, on any instance, is not served below it.
     Stored,
@@ -39,7 +39,9 @@ pub enum Remembered {
 impl Visit {
     pub(super) fn begin(devices: &Devices, session: &Session, user: Digest) -> Self {
         let arriving = session.arriving();
-        let (deeds, held) = (session.deeds(), session.token());
+        // What it wrote before this request was begun, the store need not have been told of.
+        let held = if session.has_written() { Token::default() } else { session.token() };
+        let deeds = session.deeds();
         let (devices, session) = (devices.clone(), session.clone());
         let visit = Self(Arc::new(Inner { devices, session, user, held, deeds, known: Watched::default() }));
         let asked = visit.clone();

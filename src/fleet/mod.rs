@@ -3,6 +3,7 @@
 mod belief;
 mod load;
 mod monitor;
+mod samples;
 
 pub use load::Rung;
 #[cfg(feature = "internals")]
@@ -19,6 +20,7 @@ use crate::watched::Watched;
 use crate::{Error, History, Lsn, Settings, Timeline};
 use arc_swap::ArcSwap;
 use belief::{Belief, Standing};
+use samples::{Sample, Samples};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,7 +39,7 @@ pub(crate) struct Fleet<S> {
     nodes: Vec<Node>,
     primary_budget: Semaphore,
     /// Positions of the primary by the time at which they were asked for, oldest first.
-    samples: ArcSwap<Vec<Sample>>,
+    samples: ArcSwap<Samples>,
     nudged_ms: AtomicU64,
     closing: CancellationToken,
 }
@@ -54,16 +56,6 @@ struct Node {
     /// Loads under way.
     busy: AtomicUsize,
 }
-
-/// Everything acknowledged before `begun_ms` lies at or below `insert`.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    begun_ms: u64,
-    insert: Lsn,
-}
-
-/// With the default interval, the positions of the last minute.
-const SAMPLES_MAX: usize = 256;
 
 /// How long a primary is looked for when none is believed to be there.
 const SEARCH_TIME_MAX: Duration = Duration::from_millis(500);
@@ -203,16 +195,15 @@ impl<S: Source> Fleet<S> {
     pub(crate) fn bound(&self, within: Duration, now_ms: u64) -> Bound {
         let since_ms = now_ms.saturating_sub(within.as_millis() as u64);
         let samples = self.samples.load();
-        let young = samples.iter().find(|sample| sample.begun_ms >= since_ms || !holds(Rule::SamplesAreYoung));
+        let young = if holds(Rule::SamplesAreYoung) { samples.since(since_ms) } else { samples.oldest() };
         Bound { tag: young.map_or(Lsn::MAX, |sample| sample.insert), since_ms }
     }
 
-    /// For how long the primary has been seen beyond `position`, as far as its positions are remembered.
+    /// For how long the primary has been seen beyond `position`, as far as its positions are remembered. Less than that by an
+    /// eighth at most.
     pub(crate) fn behind_for(&self, position: Lsn) -> Duration {
-        let samples = self.samples.load();
-        let beyond = samples.iter().find(|sample| sample.insert > position);
-        beyond
-            .map_or(Duration::ZERO, |sample| Duration::from_millis(self.clock.now_ms().saturating_sub(sample.begun_ms)))
+        let since = |sample: Sample| self.clock.now_ms().saturating_sub(sample.begun_ms);
+        Duration::from_millis(self.samples.load().beyond(position).map_or(0, since))
     }
 
     /// Forgets the positions of the primary: its log was set back.

@@ -1,7 +1,8 @@
 //! One task a server that asks it what it is and how far.
 
+use super::Fleet;
 use super::belief::{Belief, Standing, smooth};
-use super::{Fleet, SAMPLES_MAX, Sample};
+use super::samples::Sample;
 use crate::epoch::{HighWater, Sighted};
 use crate::source::{Fault, FaultKind, NodeId, Probe, Role, Source};
 use crate::trace;
@@ -80,14 +81,7 @@ impl<S: Source> Fleet<S> {
             }
             Sighted::Same => {}
         }
-        self.samples.rcu(|samples| {
-            let mut samples = Vec::clone(samples);
-            if samples.len() >= SAMPLES_MAX {
-                samples.remove(0);
-            }
-            samples.push(Sample { begun_ms, insert: *insert });
-            samples
-        });
+        self.samples.rcu(|samples| samples.with(Sample { begun_ms, insert: *insert }));
         Standing::Up(probe.role)
     }
 

@@ -83,7 +83,7 @@ where
         let is_made = body.size_hint().exact().is_some();
         match &mut end {
             Some(End::Leaves(departure)) => {
-                departure.add(&mut parts.headers);
+                departure.add(&mut parts);
                 if is_made || !departure.stays(&mut parts.headers) {
                     end = None;
                 }

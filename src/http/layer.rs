@@ -1,5 +1,6 @@
 //! The middleware of a service.
 
+use super::audience::Audience;
 use super::body::TokenBody;
 use super::carrier::{Carrier, Found, HEADER, TEXTS_MAX};
 use super::cookie::Cookie;
@@ -10,7 +11,7 @@ use crate::{Error, Session, Token};
 use futures_util::future::BoxFuture;
 use http::header::{TE, TRAILER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Request, Response, Version};
+use http::{HeaderMap, HeaderName, Request, Response, Version, response};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,7 +72,8 @@ impl TokenLayer {
 
     /// Says whom the token of a request is for, such as the tenant or the login session that an outer layer has put into its
     /// extensions. A token for anybody else is forged, and so is one for nobody; of cookies for others the last four are left
-    /// as they are, since one browser may be in several tenants. Defaults to nobody.
+    /// as they are, since one browser may be in several tenants. Defaults to nobody. A response that changes it says so with an
+    /// [`Audience`].
     #[must_use]
     pub fn audience(mut self, of: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).audience = Some(Arc::new(of));
@@ -222,14 +224,17 @@ impl Departure {
     }
 
     /// Adds a token to the head of the response, if there is a new one.
-    pub(crate) fn add(&mut self, headers: &mut HeaderMap) {
+    pub(crate) fn add(&mut self, head: &mut response::Parts) {
+        if let Some(Audience(audience)) = head.extensions.remove() {
+            (self.audience, self.held) = (audience, Token::default());
+        }
         // Until the primary has answered, a text that could not be read may say more than the session does. Looked at before
         // the token is.
         let is_unresolved = self.session.is_unresolved();
         if let Some(token) = self.news() {
             let Inner { gate, carrier, .. } = &*self.layer.0;
             let ended = if is_unresolved { &[] } else { &self.ended[..] };
-            carrier.add(headers, &token, gate.token_life(), ended);
+            carrier.add(&mut head.headers, &token, gate.token_life(), ended);
         }
     }
 

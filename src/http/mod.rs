@@ -41,6 +41,7 @@
 //!
 //! Put the layer outside of those that make responses out of errors, such as time-outs: it sees responses only.
 
+mod audience;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
@@ -50,6 +51,7 @@ mod forward;
 mod future;
 mod layer;
 
+pub use audience::Audience;
 #[cfg(feature = "axum")]
 pub use axum::NoTokenLayer;
 pub use body::TokenBody;

@@ -160,7 +160,8 @@ impl Announcer {
                     told.lineage = vouched_by.filter(|_| stands);
                 }
                 Err(error) => {
-                    told = Told::default();
+                    let acknowledged = ends.and_then(|(announced, _)| announced.lineage);
+                    told = Told { taken: false, lineage: acknowledged.filter(|_| !holds(Rule::UntoldIsPinned)) };
                     trace::retraction_deferred(&error);
                     self.counters.retractions_deferred.add_one();
                     self.defer(Deferred { notice: part, keep, until: Instant::now() + keep });

@@ -120,8 +120,10 @@ impl<S: Source> Bus<S> {
                 continue;
             };
             let deadline = Instant::now() + self.fleet.settings.load_time_max;
+            let known = self.fleet.epochs.high_water().insert();
             match self.fleet.primary_position(deadline).await {
-                Ok(start) => self.begin(round, history, start),
+                Ok(read) if holds(Rule::StartIsRead) => self.begin(round, history, read),
+                Ok(read) => self.begin(round, history, Position { lsn: known, ..read }),
                 Err(_) => sleep(START_RETRY).await,
             }
         }
@@ -129,8 +131,9 @@ impl<S: Source> Bus<S> {
 
     fn begin(&self, round: u64, history: u64, start: Position) {
         let mut state = self.lock();
-        let ours = self.fleet.epochs.current().history.timeline() == start.timeline;
-        if let Some(lineage) = state.lineage.filter(|_| state.live && state.whole && state.round == round && ours) {
+        let present = state.round == round || !holds(Rule::StartIsOfRound);
+        let ours = present && self.fleet.epochs.current().history.timeline() == start.timeline;
+        if let Some(lineage) = state.lineage.filter(|_| state.live && state.whole && ours) {
             let start = if holds(Rule::HeardFromProof) { start.lsn } else { Lsn::ZERO };
             let watermark = if state.covered.0 == history { state.covered.1 } else { Lsn::ZERO };
             if self.fleet.epochs.hear(history, Arc::new(Span::new(lineage.in_history(history), start, watermark))) {
@@ -217,6 +220,13 @@ impl<S: Source> Bus<S> {
         counter.add_one();
     }
 
+    /// Where an epoch is ended by this, it is why the next one begins.
+    fn interrupted(&self, why: Why) {
+        if self.fleet.epochs.current().span.is_some() {
+            self.lock().why = why;
+        }
+    }
+
     fn begun(&self, lineage: Lineage) {
         let mut state = self.lock();
         (state.whole, state.lineage, state.covered) = (true, Some(lineage), (0, Lsn::ZERO));
@@ -231,6 +241,9 @@ impl<S: Source> Bus<S> {
         self.fleet.counters.repairs.add(u64::from(!state.whole));
         state.whole = true;
         self.fleet.epochs.resume();
+        if self.fleet.epochs.current().span.is_some() {
+            state.why = Why::History;
+        }
         drop(state);
         self.news.notify_one();
     }
@@ -300,7 +313,7 @@ impl<S: Source> Hear for Owner<S> {
             Heard::Covered { lineage, history, watermark } => bus.covered(lineage, history, watermark),
             Heard::Gap(gap) => {
                 trace::bus_gap(&gap);
-                bus.lock().why = if gap == Gap::Missing { Why::Missed } else { Why::OtherLog };
+                bus.interrupted(if gap == Gap::Missing { Why::Missed } else { Why::OtherLog });
                 bus.suspend(&fleet.counters.gaps);
             }
             Heard::Deaf(why) => {

@@ -1,5 +1,5 @@
--- Uses every right that the scripts of the log need and changes nothing, so that a missing one is found at the start
--- (after log.lua).
+-- Uses every right that the scripts of the log need, so that a missing one is found at the start (after log.lua). Begins a log where
+-- there is none, and changes nothing else.
 --
 -- KEYS[1]  the log
 -- KEYS[2]  an address at which nothing can lie

@@ -255,13 +255,17 @@ impl<R: FnMut() -> u64> Hearing<R> {
         self.hear_generation(message.frame.generation);
         let mark = Mark::of(&message, bytes);
         // At once, in whatever order they come: floors only rise. But before what vouches for them.
-        if let Body::Retraction(notice) = &message.body {
-            self.effects.push_back(Effect::Tell(Heard::Retracted(notice.clone())));
-        }
+        let retracted = match &message.body {
+            Body::Retraction(notice) => Some(Effect::Tell(Heard::Retracted(notice.clone()))),
+            Body::Heartbeat { .. } => None,
+        };
+        let (first, last) = if holds(Rule::FloorsAreFirst) { (retracted, None) } else { (None, retracted) };
+        self.effects.extend(first);
         if let (Phase::Live, Some(order)) = (self.phase(), &mut self.order) {
             let found = order.hear(mark);
             self.found(found);
         }
+        self.effects.extend(last);
         if let Body::Heartbeat { nonce, .. } = message.body {
             self.hear_beat(nonce, mark, now);
         }

@@ -1,6 +1,8 @@
 -- The log of retractions: one hash without a life of its own, so that all of it is lost or nothing.
 --
--- id   8 bytes from a client's secure random source, made with the log and lost with it
+-- id   8 bytes from a client's secure random source, and when the log was begun by this server's clock (8): made with the log and
+--      lost with it. A client that was cloned draws the same bytes again, and not at the same time
+-- r    the replication id of the server that wrote it last
 -- seq  how many retractions were numbered, in decimal
 -- gen  8 bytes: the generation of the present history, the highest that anybody said
 -- w    the watermark of each history, the last 8 that were raised: history (8), position (8)
@@ -51,35 +53,44 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Which log this is: the id, on a server of this role with this replication id; and whether that server can be told from
--- every other. A restart and a failover change the replication id, and what the log held before may be missing then; a
--- replica has that of its master.
-local function lineage_of(id)
+-- This server's role, and its replication id, by which it can be told from every other. A restart and a failover change that, and
+-- what the log held before may be missing then; a replica has that of its master.
+local function this_server()
   local info = redis.call('INFO', 'replication')
-  local role, server = string.match(info, 'role:(%w+)') or '', string.match(info, 'master_replid:(%x+)') or ''
-  local hash = '0000' .. string.sub(redis.sha1hex(role .. server .. id), 1, 12)
-  local lineage = string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end)
-  return lineage, role == 'master' and string.find(server, '[^0]') ~= nil
+  return string.match(info, 'role:(%w+)') or '', string.match(info, 'master_replid:(%x+)') or ''
 end
 
--- Reads the log and begins a new one, with the id `candidate`, where there is none or none that can be used. A key of
+-- Which log this is: the id, on a server of this role with this replication id.
+local function lineage_of(id, role, server)
+  local hash = '0000' .. string.sub(redis.sha1hex(role .. server .. id), 1, 12)
+  local lineage = string.gsub(hash, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end)
+  return lineage
+end
+
+-- Reads the log and begins a new one, with an id from `candidate`, where there is none or none that can be used. A key of
 -- another type raises the error, before anything has been written.
+--
+-- One that another server wrote last gets a new id. With its slot of a cluster a log may come back to where it was, as an older
+-- copy of what it was elsewhere; under the name that it had here, who heard it before would not notice.
 local function open(key, candidate)
-  local record = redis.call('HMGET', key, 'id', 'seq', 'gen', 'w', 'p', 'n', 'g')
+  local record = redis.call('HMGET', key, 'id', 'seq', 'gen', 'w', 'p', 'n', 'g', 'r')
   local id, seq, gen = record[1], record[2], record[3]
   -- Fifteen digits are exact in a double.
-  local usable = is_number(id) and type(seq) == 'string' and #seq <= 15 and string.match(seq, '^%d+$')
+  local usable = type(id) == 'string' and #id == 16 and type(seq) == 'string' and #seq <= 15 and string.match(seq, '^%d+$')
   local log = { id = id, gen = gen, w = records(record[4], 16), p = records(record[5], PENDING_BYTES), n = records(record[6], 16) }
   log.g = records(record[7], GIVEN_UP_BYTES)
+  local role, server = this_server()
   if not usable then
     redis.call('DEL', key)
-    redis.call('HSET', key, 'id', candidate, 'seq', '0')
-    log = { id = candidate, gen = gen, w = '', p = '', n = '', g = '' }
-    seq = '0'
+    log, seq = { id = candidate .. number(now_ms()), gen = gen, w = '', p = '', n = '', g = '' }, '0'
+    redis.call('HSET', key, 'id', log.id, 'seq', seq, 'r', server)
+  elseif role == 'master' and record[8] ~= server then
+    log.id = candidate .. number(now_ms())
+    redis.call('HSET', key, 'id', log.id, 'r', server)
   end
   if not is_number(log.gen) then log.gen = ZERO end
   log.seq = tonumber(seq)
-  log.lineage, log.is_known = lineage_of(log.id)
+  log.lineage, log.is_known = lineage_of(log.id, role, server), role == 'master' and string.find(server, '[^0]') ~= nil
   return log
 end
 

@@ -8,7 +8,8 @@
 
 local record = redis.call('HMGET', KEYS[1], 'id', 'seq')
 local id, seq, after = record[1], tonumber(record[2]), tonumber(ARGV[2])
-if not is_number(id) or not seq or lineage_of(id) ~= ARGV[1] or seq < after or seq - after > RING then return false end
+local role, server = this_server()
+if not id or not seq or lineage_of(id, role, server) ~= ARGV[1] or seq < after or seq - after > RING then return false end
 if seq == after then return {} end
 local fields = {}
 for at = after + 1, seq do fields[#fields + 1] = 'm' .. at % RING end

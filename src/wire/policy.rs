@@ -1,6 +1,7 @@
 //! What becomes of tokens that cannot be used, and how often each thing happened.
 
 use super::Unusable;
+use crate::rules::{Rule, holds};
 use crate::stats::Counter;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -107,6 +108,7 @@ impl Policy {
             Outcome::Valid => Treatment::NoToken,
             Outcome::Collapsed => Treatment::Careful,
             Outcome::Foreign => self.foreign,
+            Outcome::Expired if !holds(Rule::ExpiredIsCareful) => Treatment::NoToken,
             Outcome::Expired => self.expired,
             Outcome::UnknownKey => self.unknown_key,
             Outcome::UnknownForm => self.unknown_form,

@@ -346,6 +346,11 @@ async fn every_epoch_that_begins_tells_why() {
     told(&["OtherLog"]).await;
     (0..200).for_each(|id| cluster.put("users", 100 + id, "somebody".to_owned()));
     sleep(Duration::from_secs(1)).await;
+    // A gap that the log could fill ended nothing.
+    shared.set_delivery(Delivery::new(|_, _| Vec::new()));
+    one.write(&Session::new(), 1, "hedy").await;
+    shared.set_delivery(Delivery::default());
+    told(&[]).await;
     cluster.restore(0, &backup);
     told(&["History"]).await;
 }

@@ -228,3 +228,15 @@ async fn writes_that_were_committed_unannounced_are_counted_and_no_others() {
     tx.commit().await.unwrap();
     assert_eq!(unannounced(), 2, "once, though it was tried twice");
 }
+
+#[tokio::test(start_paused = true)]
+async fn for_how_long_it_has_stood_is_told_however_long_that_is() {
+    let (_cluster, shared, one, two) = pair().await;
+    shared.cut_off(2, true);
+    for _ in 0..600 {
+        one.write(&Session::new(), 1, "grace").await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    let lag = two.store.stats().watermark.unwrap().lag.unwrap();
+    assert!(lag > Duration::from_secs(550) && lag < Duration::from_secs(610), "{lag:?}");
+}

@@ -18,6 +18,7 @@ both! { Shared, real Redis, clustered Clustered: [
     nothing_is_sent_again_to_who_does_not_listen,
     a_lost_log_has_another_name,
     the_watermark_waits_for_what_was_announced,
+    each_history_has_a_watermark_of_its_own,
     what_was_missed_is_kept_for_a_while,
     records_of_users_are_merged_and_a_loss_begins_an_era,
 ] }
@@ -240,6 +241,18 @@ async fn the_watermark_waits_for_what_was_announced<S: Server>() -> Result {
     assert_eq!(watermark(&mut subscription).await?, 220);
     let late = ledger.retract(&notice(190, [1]), MINUTE, settle(DEAD, 300)).await?;
     assert_eq!((late.vouched_by, watermark(&mut subscription).await?), (None, 300));
+    Ok(())
+}
+
+async fn each_history_has_a_watermark_of_its_own<S: Server>() -> Result {
+    let server = S::start().await?;
+    let (_, ledger) = server.open().await?;
+    let mut subscription = ledger.subscribe().await?;
+    assert!(ledger.announce(&announcement(ANNOUNCED, 50, MINUTE)).await?.is_some());
+    for (history, flush, expected) in [(0xCD, 90, 90), (0xAB, 90, 50), (0xCD, 10, 90), (0xEF, 7, 7), (0xAB, 95, 50)] {
+        ledger.beat(1, Pulse { history, flush: Lsn::new(flush), ..crate::pulse(0) }).await?;
+        assert_eq!(watermark(&mut subscription).await?, expected, "of {history:x} with {flush}");
+    }
     Ok(())
 }
 

@@ -118,3 +118,18 @@ async fn users_do_not_meet_and_the_id_is_not_shown() {
     let shown = format!("{visit:?} {:?} {session:?}", fresh.devices);
     assert!(!shown.contains("user"), "{shown}");
 }
+
+/// Where a handler begins the visit late, or hands over a session that another part of it wrote with.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_before_the_visit_began_is_remembered_too() {
+    let (cluster, shared) = (cluster(1), Shared::default());
+    let phone = Instance::over(&cluster, shared.clone()).await;
+    for is_away in [false, true] {
+        shared.set_down(is_away);
+        let session = Session::new();
+        phone.write(&session, "grace").await;
+        let outcome = phone.devices.visit(&session, USER).remember().await;
+        let expected = if is_away { Remembered::Deferred } else { Remembered::Stored };
+        assert_eq!(outcome, expected, "away: {is_away}");
+    }
+}

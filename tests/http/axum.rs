@@ -6,7 +6,7 @@ use axum::http::header::{CACHE_CONTROL, COOKIE, TE, TRAILER};
 use axum::http::{HeaderName, StatusCode};
 use axum::{Router, middleware};
 use highwater::Session;
-use highwater::http::{HEADER, TokenLayer};
+use highwater::http::{Audience, HEADER, TokenLayer};
 use highwater::memory::Cluster;
 use std::sync::Arc;
 
@@ -106,6 +106,36 @@ async fn a_token_for_one_tenant_is_forged_for_another() {
         send(&app, "GET", "/name", &headers).await;
         assert_eq!(pair.reader.gate.stats().forged, forged, "{other:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_logs_in_takes_along_what_they_wrote_before() {
+    let pair = Pair::new().await;
+    let writer = Arc::new(Instance::over(&pair.cluster).await);
+    let of_login = |instance: &Arc<Instance>, next: Option<Audience>| {
+        let login = |parts: &http::request::Parts| Some(parts.headers.get("login")?.as_bytes().to_vec());
+        let changes = move |mut response: axum::response::Response| {
+            if let Some(next) = next.clone() {
+                response.extensions_mut().insert(next);
+            }
+            async { response }
+        };
+        let layer = TokenLayer::new(instance.gate.clone()).audience(login);
+        routes(Arc::clone(instance)).layer(middleware::map_response(changes)).layer(layer)
+    };
+    let login = (HeaderName::from_static("login"), "7");
+    let before = send(&of_login(&writer, None), "POST", "/rename/grace", &[]).await.token().unwrap();
+    let entering = of_login(&writer, Some(Audience::of("7")));
+    // The same where the request of the log-in writes nothing: what its client holds is forged from now on.
+    let within = send(&entering, "GET", "/health", &[(HEADER, &before)]).await.token().unwrap();
+    let inside = of_login(&pair.reader, None);
+    assert_eq!(send(&inside, "GET", "/name", &[(HEADER, &within), login.clone()]).await.body, "grace");
+    assert_eq!(pair.reader.gate.stats().forged, 0);
+    let leaving = of_login(&writer, Some(Audience::nobody()));
+    let after = send(&leaving, "POST", "/rename/hedy", &[(HEADER, &within), login]).await.token().unwrap();
+    assert_eq!(send(&inside, "GET", "/name", &[(HEADER, &after)]).await.body, "hedy");
+    assert_eq!((pair.reader.gate.stats().forged, writer.gate.stats().forged), (0, 0));
+    assert_eq!(format!("{:?}", Audience::of("secret")), "Audience { .. }");
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ const ELSEWHERE: &[(Rule, &str)] = &[
     (Rule::BoundAsksTag, "cache freshness::neither_a_bound_nor_what_was_seen_is_met_by_the_watermark"),
     (Rule::SightAsksTag, "cache freshness::neither_a_bound_nor_what_was_seen_is_met_by_the_watermark"),
     (Rule::WatermarkIsReadFirst, "lib cache::tests::no_entry_is_extended_over_a_retraction_that_arrives_meanwhile"),
+    (Rule::FloorsAreFirst, "lib ledger::hearing::tests::a_message_raises_the_floors_before_the_watermark"),
+    (Rule::ExpiredIsCareful, "wire careful::who_brings_an_expired_token_is_treated_as_one_who_may_have_just_written"),
     (Rule::LogIsNamedAnew, "cache watermark::what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followed"),
     (
         Rule::UnannouncedIsPinned,

@@ -188,6 +188,27 @@ fn the_sequence_tells_what_is_missing() {
     }
 }
 
+/// In the order in which they have to be carried out: a reader may come between.
+#[test]
+fn a_message_raises_the_floors_before_the_watermark() {
+    let kinds = |world: &mut World| -> Vec<&str> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Tell(Heard::Retracted(_)) => "floors",
+            Effect::Tell(Heard::Covered { .. }) => "watermark",
+            _ => "",
+        };
+        world.effects().iter().map(kind).filter(|kind| !kind.is_empty()).collect()
+    };
+    let mut world = World::live(0);
+    world.effects();
+    world.hearing.message(&retraction(LOG, 1, 10), world.now);
+    assert_eq!(kinds(&mut world), ["floors", "watermark"]);
+    world.hearing.message(&retraction(LOG, 3, 30), world.now);
+    assert_eq!(kinds(&mut world), ["floors"], "one is missing");
+    world.hearing.repaired(Some(&[2, 3].map(|number| retraction(LOG, number, 10 * number))));
+    assert_eq!(kinds(&mut world), ["floors", "floors", "watermark", "watermark"]);
+}
+
 #[test]
 fn a_repetition_is_told_again_and_is_no_gap() {
     let mut world = World::live(0);
