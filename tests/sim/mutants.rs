@@ -36,6 +36,9 @@ const ELSEWHERE: &[(Rule, &str)] = &[
     (Rule::FloorsAreFirst, "lib ledger::hearing::tests::a_message_raises_the_floors_before_the_watermark"),
     (Rule::ExpiredIsCareful, "wire careful::who_brings_an_expired_token_is_treated_as_one_who_may_have_just_written"),
     (Rule::LogIsNamedAnew, "cache watermark::what_was_retracted_in_a_log_that_was_lost_is_not_taken_for_what_followed"),
+    (Rule::StartIsRead, "cache regressions::hearing::hearing_begins_at_a_position_that_is_read_then"),
+    (Rule::StartIsOfRound, "cache regressions::hearing::a_start_of_an_earlier_time_of_hearing_is_none_of_this_one"),
+    (Rule::UntoldIsPinned, "cache regressions::hearing::a_log_does_not_vouch_for_what_it_was_never_told"),
     (
         Rule::UnannouncedIsPinned,
         "cache regressions::stores::a_log_does_not_vouch_for_what_was_committed_before_it_knew",

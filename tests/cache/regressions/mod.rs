@@ -1,6 +1,7 @@
 //! Schedules that broke a promise, a bound or a deadline once. Each stays here.
 
 mod forks;
+mod hearing;
 mod histories;
 mod readers;
 mod stores;
