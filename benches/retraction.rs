@@ -1,4 +1,4 @@
-//! From the acknowledged COMMIT to the retraction on another instance, against a bare `PUBLISH` of as many bytes to a bare
+//! From the acknowledged COMMIT to the retraction applied on another instance, against a bare `PUBLISH` of as many bytes to a bare
 //! `SUBSCRIBE`.
 //!
 //! Goal: the 99th of a hundred at most twice the bare one's.
@@ -20,6 +20,7 @@ use redis::AsyncCommands;
 use redis::aio::{MultiplexedConnection, PubSub};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 /// Where the kind of a message stands, and a retraction's.
@@ -42,6 +43,7 @@ struct Bench {
     store: Highwater<Source>,
     cache: Cache<Rows, Source>,
     heard: RedisSubscription,
+    other: Highwater<Source>,
     publisher: MultiplexedConnection,
     subscriber: PubSub,
     bytes: usize,
@@ -54,6 +56,8 @@ impl Bench {
         // The announcement travels while the transaction works.
         sleep(Duration::from_millis(2)).await;
         tx.put("rows", 7, 7_u64).await.expect("a row");
+        let applied = |other: &Highwater<Source>| other.stats().counts.retractions_heard;
+        let before = applied(&self.other);
         let begun = Instant::now();
         let committing = tokio::spawn(tx.commit());
         let message = loop {
@@ -62,6 +66,10 @@ impl Bench {
                 break message;
             }
         };
+        // The message itself was waited for, so that nobody spins while it travels.
+        while applied(&self.other) == before {
+            yield_now().await;
+        }
         let took = begun.elapsed();
         self.bytes = message.len();
         assert!(committing.await.expect("no panic").expect("a commit").told, "it was told");
@@ -98,16 +106,21 @@ async fn run(effort: Effort) {
     let tier = RedisTier::open(link.clone()).await.expect("Redis");
     let ledger = RedisLedger::open(link.clone()).await.expect("Redis");
     // Its commits take no time, so what is measured begins where PostgreSQL has answered.
-    let builder = Highwater::over(Cluster::new(0).source()).shared_tier(tier).ledger(ledger);
-    let store = builder.start().await.expect("a store");
+    let cluster = Cluster::new(0);
+    let start = async |ledger: RedisLedger| {
+        let builder = Highwater::over(cluster.source()).shared_tier(tier.clone()).ledger(ledger);
+        builder.start().await.expect("a store")
+    };
+    let store = start(ledger.clone()).await;
+    let other = start(ledger).await;
     let cache = store.cache("rows", Rows).shared().build().expect("a cache");
-    let other = RedisLedger::open(link).await.expect("Redis");
-    let heard = other.subscribe().await.expect("Redis");
+    let heard = RedisLedger::open(link).await.expect("Redis").subscribe().await.expect("Redis");
     let client = redis::Client::open(server.url()).expect("an address");
     let publisher = client.get_multiplexed_async_connection().await.expect("Redis");
     let mut subscriber = client.get_async_pubsub().await.expect("Redis");
     subscriber.subscribe("bare").await.expect("Redis");
-    let mut bench = Bench { store, cache, heard, publisher, subscriber, bytes: 0 };
+    sleep(Duration::from_millis(500)).await;
+    let mut bench = Bench { store, cache, heard, other, publisher, subscriber, bytes: 0 };
     bench.ours().await;
     let (bench, count) = (Mutex::new(bench), effort.of(300, 100));
     let times = async |ours, share| bench.lock().await.percentile(ours, count, share).await;
@@ -116,7 +129,9 @@ async fn run(effort: Effort) {
     row("p50: us", .., &half, Sample::us);
     let most = pairs(effort.rounds(), async || times(false, 99).await, async || times(true, 99).await).await;
     row("p99: us", ..=2.0, &most, Sample::us);
-    bench.lock().await.store.close().await;
+    let bench = bench.into_inner();
+    bench.store.close().await;
+    bench.other.close().await;
 }
 
 fn main() {

@@ -69,6 +69,18 @@ fn everybody_breaks_what_they_are_known_to_break_and_no_more() {
     assert!(of(Contestant::Ttl60).hit_rate > oracle.hit_rate, "who may be stale hits more");
 }
 
+/// What is committed is one run of half a minute; this is a shorter one.
+#[test]
+fn with_a_lag_of_80_ms_it_is_within_two_points_of_the_oracle() {
+    for workload in ["ycsb-b", "feed"] {
+        let arguments = format!("--seconds 15 --lag 80ms --strategies highwater,oracle --workload {workload}");
+        let report = run(&arguments);
+        let hits: Vec<f64> = report.cells.iter().map(|cell| cell.figures.fresh_hit_rate).collect();
+        assert!(hits[0] > hits[1] - 0.02 && hits[0] < hits[1], "{workload}: {hits:?}");
+        assert_eq!(report.cells[0].figures.own_write_violations, 0);
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_starts() {
     let check = |arguments: &str| {

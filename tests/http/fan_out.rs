@@ -1,11 +1,11 @@
 //! A handler that calls other services, many at a time.
 
-use crate::app::{app, send};
+use crate::app::{app, routes, send};
 use crate::support::{Instance, cluster, other_cluster};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderName, Request, StatusCode};
 use axum::routing::post;
 use futures_util::future::join_all;
 use highwater::Session;
@@ -79,4 +79,25 @@ async fn a_call_takes_the_callers_writes_along_and_one_without_a_session_takes_n
     assert_eq!(call(None).await, "ada");
     assert_eq!(call(Some(&session)).await, "grace");
     assert_eq!(called.gate.stats().valid, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_in_the_header_and_for_the_audience_that_were_agreed() {
+    let cluster = cluster();
+    let (caller, called) = (Instance::over(&cluster).await, Arc::new(Instance::over(&cluster).await));
+    cluster.pause(1, true);
+    let session = Session::new();
+    caller.rename_for(&session, "grace").await;
+    let agreed = HeaderName::from_static("between-services");
+    let layer = TokenLayer::new(called.gate.clone()).header(agreed.clone()).audience(|_| Some(b"mail".to_vec()));
+    let service = routes(Arc::clone(&called)).layer(layer);
+    for (audience, forged) in [("mail", 0), ("shop", 1)] {
+        let client = ForwardLayer::new(caller.gate.clone()).header(agreed.clone()).audience(audience);
+        let mut request = Request::post("/rename/hedy").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(session.clone());
+        let back = client.layer(service.clone()).oneshot(request).await.unwrap();
+        assert!(back.headers().contains_key(&agreed) && !back.headers().contains_key(HEADER));
+        assert_eq!((called.gate.stats().forged, caller.gate.stats().forged), (forged, forged), "{audience}");
+    }
+    assert_eq!(caller.gate.stats().valid, 1, "what came back for the right audience is taken in");
 }

@@ -187,6 +187,31 @@ async fn forged_tokens_send_no_read_to_the_primary() {
     assert_eq!((stats.forged, stats.careful), (1_000, 0));
 }
 
+/// Not by default, since anybody can send them: then each takes from the budget, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_policy_can_take_care_where_a_text_is_forged_or_malformed() {
+    let cluster = cluster();
+    let wary = Policy {
+        forged: Treatment::Careful,
+        malformed: Treatment::Careful,
+        careful_per_second_max: 2,
+        ..Policy::default()
+    };
+    let instance = Instance::with(&cluster, Keyring::new(key(1)), wary).await;
+    let text = instance.rename("grace").await;
+    cluster.pause(1, true);
+    let forged = format!("{}AAAA", &text[..text.len() - 4]);
+    for (text, outcome) in [(&forged[..], Outcome::Forged), ("nonsense", Outcome::Malformed)] {
+        let session = Session::new();
+        assert_eq!(instance.gate.take_in(&session, text.as_bytes(), None), outcome);
+        assert_eq!(told(&instance.users.get(&session, &1).await.unwrap()).0, "grace");
+        assert!(!session.token().is_empty(), "{outcome:?}: it was told how far the primary is");
+    }
+    instance.gate.take_in(&Session::new(), b"nonsense", None);
+    let stats = instance.gate.stats();
+    assert_eq!((stats.careful, stats.careful_refused), (2, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_signed_token_above_the_primary_is_clamped_counted_and_never_waited_for() {
     let cluster = cluster();
