@@ -4,7 +4,7 @@
 //! encryption is put around, so that what lies behind these is reached too.
 
 use super::{Outcome, Target};
-use crate::history::SetBack;
+use crate::history::{SetBack, Standing};
 use crate::token::Shard;
 use crate::wire::{Context, Key, Keyring, TEXT_BYTES_MAX, Unusable};
 use crate::wire::{keyring as forms, text};
@@ -103,7 +103,9 @@ fn check(input: &[u8]) -> Outcome {
     let _ = session.floor(&history, None, None);
     session.accept_loss(&history);
     session.raise(&history, Position::new(3, Lsn::new(7)), None);
-    assert!(session.floor(&history, None, None).tag >= Lsn::new(7));
+    // A part that there is no room for is not demanded, and no read is answered then.
+    let floor = session.floor(&history, None, None);
+    assert!(floor.tag >= Lsn::new(7) || !matches!(floor.standing, Standing::Floor(_)), "{floor:?}");
     "a token"
 }
 
