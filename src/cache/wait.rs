@@ -32,7 +32,8 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         timeout_at(deadline.min(Instant::now() + wait), span.reached(floor)).await.is_ok()
     }
 
-    /// How far the watermark would have to be for the entry of this key to answer, if it then would.
+    /// How far the watermark has to be for the entry of this key to answer, if it then does. It may have come there since the entry
+    /// was judged.
     fn lacks(&self, session: &Session, key: &R::Key, options: &ReadOptions) -> Option<(Arc<Span>, Lsn)> {
         let epoch = self.store.epochs.current();
         // While nothing is heard, it does not move.
@@ -41,7 +42,7 @@ impl<R: Repository<S::Conn>, S: Source> Shelf<R, S> {
         let mut demand = self.floor(session, options, &epoch, &[entry.brief]).ok()?;
         let (floor, tag) = (demand.floor.tag, entry.stamp.tag);
         let may = demand.floor.vouched.is_some_and(|vouched| vouched.lineage == span.lineage && tag >= vouched.pinned);
-        if !may || tag < span.start || span.watermark().max(tag) >= floor {
+        if !may || tag < span.start || tag >= floor {
             return None;
         }
         (demand.floor.tag, demand.floor.vouched) = (tag, None);
