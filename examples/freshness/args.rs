@@ -130,7 +130,7 @@ impl Args {
             ("--sessions", u64::from(self.sessions), 1..=1_000_000),
             ("--instances", self.instances as u64, 1..=16),
             ("--replicas", self.replicas() as u64, 1..=16),
-            ("--seconds", self.seconds(), 1..=100_000),
+            ("--seconds", self.seconds(), 1..=trace::SECONDS_MAX),
             ("--row-bytes", self.row_bytes() as u64, 0..=100_000),
             ("--runs", self.runs as u64, 1..=100),
         ];
@@ -145,6 +145,10 @@ impl Args {
         let fit = |life: Duration| life >= Duration::from_millis(1) && life <= Duration::from_secs(86_400);
         if !fit(self.time_to_live) || !fit(self.window) || self.bound.is_some_and(|bound| !fit(bound)) {
             return Err("--time-to-live, --window and --bound must lie between 1ms and a day".to_owned());
+        }
+        let twice = |(at, it): &(usize, &Contestant)| self.strategies.iter().take(*at).any(|before| before == *it);
+        if let Some((_, it)) = self.strategies.iter().enumerate().find(twice) {
+            return Err(format!("--strategies names {} twice", it.name()));
         }
         if self.trace.is_some() && !self.sweep.is_empty() {
             return Err("--sweep varies standard workloads: it cannot be had with --trace".to_owned());

@@ -25,6 +25,12 @@ fn ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     if histogram.is_empty() { 0.0 } else { histogram.value_at_quantile(quantile) as f64 / 1_000.0 }
 }
 
+/// The 99th percentile of some microseconds, as a histogram takes it; 0 of none.
+fn p99_ms(micros: &mut [u64]) -> f64 {
+    let at = (micros.len() * 99).div_ceil(100).saturating_sub(1);
+    if micros.is_empty() { 0.0 } else { *micros.select_nth_unstable(at).1 as f64 / 1e3 }
+}
+
 /// A share, and 0 of nothing.
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
@@ -128,7 +134,8 @@ struct Count<'a> {
     oracle: bool,
     figures: Figures,
     slices: Vec<Slice>,
-    latencies: Vec<Histogram<u64>>,
+    /// In microseconds, by slice. A histogram for each would take more room than the operations of a long trace.
+    latencies: Vec<Vec<u64>>,
     by_rung: Vec<Histogram<u64>>,
     by_rung_count: [u64; 4],
     writing: Histogram<u64>,
@@ -149,7 +156,7 @@ impl<'a> Count<'a> {
             script,
             oracle,
             figures: Figures { strategy: script.contestant.name(), ..Figures::default() },
-            latencies: vec![histogram()?; slices.len()],
+            latencies: vec![Vec::new(); slices.len()],
             slices,
             by_rung: vec![histogram()?; RUNGS.len()],
             by_rung_count: [0; 4],
@@ -179,7 +186,7 @@ impl<'a> Count<'a> {
                     true => Staleness::default(),
                     false => Staleness::of(told, seen.version, op.invoked.index, op.invoked.at),
                 };
-                self.slice(extra.due, rung, staleness, latency)?;
+                self.slice(extra.due, rung, staleness, latency);
                 if counted {
                     self.firsts += u64::from(first);
                     self.figures.labelled += u64::from(seen.labelled_stale);
@@ -215,7 +222,7 @@ impl<'a> Count<'a> {
         Ok(self.missed.record(staleness.versions.min(LONGEST))?)
     }
 
-    fn slice(&mut self, due: u64, rung: Rung, staleness: Staleness, latency: u64) -> Result {
+    fn slice(&mut self, due: u64, rung: Rung, staleness: Staleness, latency: u64) {
         let at = (due / SLICE) as usize;
         if let (Some(slice), Some(latencies)) = (self.slices.get_mut(at), self.latencies.get_mut(at)) {
             slice.reads += 1;
@@ -224,13 +231,12 @@ impl<'a> Count<'a> {
             slice.stale += u64::from(staleness.versions > 0);
             slice.primary += u64::from(rung == Rung::Primary);
             slice.replica += u64::from(rung == Rung::Replica);
-            latencies.record(latency)?;
+            latencies.push(latency);
         }
-        Ok(())
     }
 
     fn into_cell(self) -> Cell {
-        let Self { mut figures, mut slices, stale_us, missed, .. } = self;
+        let Self { mut figures, mut slices, mut latencies, stale_us, missed, .. } = self;
         let reads = figures.reads;
         let [local, shared, replica, primary] = self.by_rung_count.map(|count| share(count, reads));
         (figures.local, figures.shared, figures.replica, figures.primary) = (local, shared, replica, primary);
@@ -245,9 +251,9 @@ impl<'a> Count<'a> {
             figures.set_latencies(&self.by_rung, &self.writing);
             figures.late_p50_ms = ms(&self.late, 0.5);
         }
-        for (number, (slice, latencies)) in slices.iter_mut().zip(&self.latencies).enumerate() {
+        for (number, (slice, latencies)) in slices.iter_mut().zip(&mut latencies).enumerate() {
             slice.second = number as f64 * SLICE as f64 / 1e6;
-            slice.latency_p99_ms = ms(latencies, 0.99);
+            slice.latency_p99_ms = p99_ms(latencies);
         }
         Cell { figures, slices, staleness: cumulated(&stale_us), absurd: Vec::new(), example: None }
     }

@@ -44,10 +44,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let told = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let quoted = |word: String| if word.contains(char::is_whitespace) { format!("'{word}'") } else { word };
+    let told = std::env::args().skip(1).map(quoted).collect::<Vec<_>>().join(" ");
     let command = if told.is_empty() { COMMAND.to_owned() } else { format!("{COMMAND} -- {told}") };
     let begun = args.check().and_then(|()| args.check_servers()).and_then(|()| args.plan()).and_then(|plan| {
-        let report = Report::new(&args, command).map_err(|error| error.to_string())?;
+        let report = Report::new(&args, plan.micros, command).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Ok((plan, report, runtime.map_err(|error| error.to_string())?))
     });

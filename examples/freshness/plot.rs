@@ -51,12 +51,18 @@ pub(crate) fn lines(frame: &Frame, series: &[Series]) -> Result<String> {
         let x = range(points().map(|point| across(point.0)), None);
         let y = range(points().map(|point| point.1).chain([0.0]), frame.top);
         let (left, right) = root.split_horizontally(SIZE.0 - LEGEND);
+        let width = x.end - x.start;
         let mut chart = chart(&left, x, y.clone())?;
+        let mut named = f64::MIN;
         for ((from, to), name) in frame.shaded.iter().map(|(range, name)| ((range.start, range.end), name)) {
             let corner = [(across(from), y.start), (across(to), y.end)];
             chart.draw_series([Rectangle::new(corner, RGBColor(0, 0, 0).mix(0.08).filled())])?;
             let at = (across(from), y.end);
-            chart.draw_series([Text::new(name.clone(), at, FONT.into_font().color(&GREY))])?;
+            // Where there are many, not each has room for its name.
+            if across(from) > named + 0.12 * width {
+                chart.draw_series([Text::new(name.clone(), at, FONT.into_font().color(&GREY))])?;
+                named = across(from);
+            }
         }
         let decimals = |value: &f64| plain(*value);
         let decade = |value: &f64| match value.fract().abs() < 1e-6 {

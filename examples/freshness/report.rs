@@ -32,6 +32,8 @@ pub(crate) struct Report {
     /// What happened meanwhile, in seconds, and what it was.
     #[serde(skip)]
     pub(crate) shaded: Vec<(Range<f64>, String)>,
+    #[serde(skip)]
+    is_trace: bool,
     /// What was asked for but for sweeps and strategies.
     #[serde(skip)]
     rest: String,
@@ -61,10 +63,11 @@ const RANGE_HEAD: &str = "strategy          hits %               fresh hits %   
                           writes missed /M";
 
 impl Report {
-    /// An empty report of what `command` asks for. Makes the folder, so that it is known to work before anything starts.
-    pub(crate) fn new(args: &Args, command: String) -> Result<Self> {
+    /// An empty report of what `command` asks for, over so many microseconds. Makes the folder and a file in it, so that they are
+    /// known to work before anything starts.
+    pub(crate) fn new(args: &Args, micros: u64, command: String) -> Result<Self> {
         let told = |error| format!("--out {}: {error}", args.out.display());
-        fs::create_dir_all(&args.out).map_err(told)?;
+        fs::create_dir_all(&args.out).and_then(|()| tempfile::tempfile_in(&args.out)).map_err(told)?;
         Ok(Self {
             highwater: env!("CARGO_PKG_VERSION"),
             versions: "simulated in memory, in virtual time".to_owned(),
@@ -75,7 +78,8 @@ impl Report {
             lag: args.lag.to_string(),
             complete: false,
             cells: Vec::new(),
-            shaded: shaded(args.lag, args.seconds(), args.redis_outage),
+            shaded: shaded(args.lag, micros, args.redis_outage),
+            is_trace: args.trace.is_some(),
             rest: rest(&command),
             command,
             out: args.out.clone(),
@@ -190,10 +194,10 @@ impl Report {
                 ));
             }
             let must = Contestant::from_str(&it.strategy, false).is_ok_and(Contestant::must_miss);
-            if must && self.lag == "spikes" && it.own_write_violations == 0 {
+            if must && self.lag == "spikes" && it.own_write_violations == 0 && it.writes > 0 {
+                let advice = if self.is_trace { "a longer trace" } else { "--own-reads 0.5 or more --seconds" };
                 notes.push(format!(
-                    "{}: no read missed an own write, and some should have. So short a run shows nothing; try --own-reads 0.5 \
-                     or more --seconds",
+                    "{}: no read missed an own write, and some should have. So short a run shows nothing; try {advice}",
                     it.strategy
                 ));
             }
@@ -222,15 +226,14 @@ impl Report {
 }
 
 /// What happens while a run goes on.
-pub(crate) fn shaded(lag: Lag, length: u64, outage: Option<(u64, u64)>) -> Vec<(Range<f64>, String)> {
+pub(crate) fn shaded(lag: Lag, micros: u64, outage: Option<(u64, u64)>) -> Vec<(Range<f64>, String)> {
     let seconds = |(from, to): (u64, u64)| from as f64 / 1e6..to as f64 / 1e6;
     let outage = outage.map(|outage| (seconds(outage), "Redis is away".to_owned()));
-    lag.troubles(length * 1_000_000)
-        .into_iter()
-        .map(|(span, what)| (seconds(span), what.to_owned()))
-        .chain(outage)
-        .collect()
+    lag.troubles(micros).into_iter().map(|(span, what)| (seconds(span), what.to_owned())).chain(outage).collect()
 }
+
+/// What a command for one sweep brings along, each with a value.
+const BROUGHT: [&str; 5] = ["--sweep", "--strategies", "--out", "--redis-outage", "--runs"];
 
 /// The arguments without those that a command for one sweep brings along.
 fn rest(command: &str) -> String {
@@ -240,9 +243,11 @@ fn rest(command: &str) -> String {
     while let Some(word) = words.next() {
         match word {
             "--simulate" | "" => {}
-            "--sweep" | "--strategies" | "--out" | "--redis-outage" | "--runs" => drop(words.next()),
-            _ if word.starts_with("--sweep=") || word.starts_with("--strategies=") => {}
-            _ => rest.push(word),
+            _ => match word.split_once('=') {
+                Some((name, _)) if BROUGHT.contains(&name) => {}
+                _ if BROUGHT.contains(&word) => drop(words.next()),
+                _ => rest.push(word),
+            },
         }
     }
     rest.join(" ")

@@ -12,9 +12,10 @@ fn run(arguments: &str) -> Report {
     let words = ["freshness", "--simulate", "--out", out.path().to_str().unwrap()].into_iter();
     let args = Args::parse_from(words.chain(arguments.split(' ')));
     args.check().unwrap();
-    let mut report = Report::new(&args, arguments.to_owned()).unwrap();
+    let plan = args.plan().unwrap();
+    let mut report = Report::new(&args, plan.micros, arguments.to_owned()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(work(&args, args.plan().unwrap(), &mut report, &ProgressBar::hidden())).unwrap();
+    runtime.block_on(work(&args, plan, &mut report, &ProgressBar::hidden())).unwrap();
     report.complete = true;
     report.save().unwrap();
     report
@@ -105,9 +106,27 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         ("--runs 0", "--runs is 0"),
         ("--seconds 0", "--seconds is 0"),
         ("--row-bytes 1000000", "--row-bytes is 1000000"),
+        ("--strategies tags,tags", "names tags twice"),
     ];
     for (arguments, expected) in cases {
         let error = check(arguments);
         assert!(error.contains(expected), "{arguments}: {error}");
     }
+}
+
+/// The folder is there, and nothing can be written to it.
+#[test]
+fn where_results_cannot_go_is_told_before_anything_starts() {
+    let args = Args::parse_from(["freshness", "--simulate", "--out", "/proc/self"]);
+    let error = Report::new(&args, 1, String::new()).unwrap_err().to_string();
+    assert!(error.starts_with("--out /proc/self: "), "{error}");
+}
+
+/// A trace has a length of its own, and may be long with little in it.
+#[test]
+fn what_happens_is_shaded_as_long_as_a_trace_is() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&trace, "time,session,operation,key\n0,a,write,k\n1,a,read,k\n2000,a,read,k\n").unwrap();
+    let report = run(&format!("--strategies highwater,oracle --trace {}", trace.path().display()));
+    assert_eq!((report.shaded.len(), report.cells[0].figures.reads), (100, 1));
 }

@@ -17,6 +17,9 @@ use std::io::{self, BufRead};
 /// More operations than this are not a trace for this program, which holds all of them in memory.
 const OPS_MAX: usize = 5_000_000;
 
+/// A day and more, as for what is planned.
+pub(crate) const SECONDS_MAX: u64 = 100_000;
+
 /// Room for a usual line; longer ones take more.
 const LINE_BYTES: usize = 256;
 
@@ -90,10 +93,10 @@ fn fields(line: io::Result<Vec<u8>>, number: u64) -> Result<StringRecord, String
 
 fn microseconds(time: &str) -> Result<u64, String> {
     let seconds: f64 = time.parse().map_err(|_| format!("{time:?} is not a number of seconds"))?;
-    if (0.0..=1e9).contains(&seconds) {
+    if (0.0..=SECONDS_MAX as f64).contains(&seconds) {
         Ok((seconds * 1e6) as u64)
     } else {
-        Err(format!("the time {time} is not between 0 and a billion seconds"))
+        Err(format!("the time {time} does not lie between 0 and {SECONDS_MAX} seconds from the start"))
     }
 }
 
@@ -143,6 +146,7 @@ mod tests {
             ("time,session,operation,key\n2,a,read,k\n1,a,read,k\n", "line 3: the time 1 lies before"),
             ("time,session,operation,key\n-1,a,read,k\n", "line 2: the time -1"),
             ("time,session,operation,key\nNaN,a,read,k\n", "line 2: the time NaN"),
+            ("time,session,operation,key\n1700000000,a,read,k\n", "line 2: the time 1700000000 does not lie"),
             ("time,session,operation,key\r\n0,a,read\r\n", "line 2: there are 3 fields"),
             ("time,session,operation,key\n0,a,read,\n", "line 2: the key is missing"),
             ("time,session,operation,key\n0,,write,k\n", "line 2: a write needs a session"),

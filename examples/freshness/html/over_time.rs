@@ -68,7 +68,7 @@ pub(super) fn write_outage(page: &mut String, report: &Report) -> Result {
         "</tbody></table><p class=\"note\">Hits / fresh hits, % of reads; below, operations at the primary, and own writes missed in \
          all runs.</p>",
     );
-    let shaded = shaded(Lag::Spikes, OUTAGE_SECONDS, Some(OUTAGE));
+    let shaded = shaded(Lag::Spikes, OUTAGE_SECONDS * 1_000_000, Some(OUTAGE));
     plots(page, &shaded, &all, &report.command_of("outage"))
 }
 
@@ -96,6 +96,7 @@ impl Part<'_> {
         self.sum(|it| it.primary + it.writes) as f64 / self.seconds()
     }
 
+    /// Of the slice where it is greatest.
     fn latency_p99_ms(&self) -> f64 {
         self.slices.iter().map(|it| it.latency_p99_ms).fold(0.0, f64::max)
     }
@@ -113,7 +114,7 @@ fn spike(page: &mut String, report: &Report, all: &[Summary]) -> Result {
          three seconds. None of them has what was written in the last two seconds, and each strategy does what it does:</p>\
          <table><thead><tr><th>strategy<th>hits else %<th>during %<th>replica reads else %<th>during %\
          <th>primary reads else %<th>during %<th>primary else /s<th>during /s<th>own writes missed else<th>during\
-         <th>read p99 else ms<th>during</tr></thead><tbody>",
+         <th>worst half second’s p99, else ms<th>during</tr></thead><tbody>",
     );
     for it in all.iter().filter(|it| it.median.strategy != "oracle") {
         let [other, during] = around(it);
@@ -179,27 +180,30 @@ fn answer(all: &[Summary]) -> String {
     answer
 }
 
-/// What is shown over time, and how it is had from a slice of it and the number of runs.
-type Measure = (&'static str, fn(&Slice, f64) -> f64);
+/// What is shown over time, and how it is had from a part of it.
+type Measure = (&'static str, fn(&Part<'_>) -> f64);
 
-const SECONDS: f64 = SLICE as f64 / 1e6;
+/// How many points a line has at most.
+const POINTS_MAX: usize = 400;
 
 /// Through whatever happened to lag and Redis.
 fn plots(page: &mut String, shaded: &[(Range<f64>, String)], all: &[Summary], command: &str) -> Result {
     let shown = ["highwater", "tags", "delete", "ttl-10s", "replica", "window", "stored"];
     let all: Vec<&Summary> = all.iter().filter(|it| shown.contains(&it.median.strategy.as_str())).collect();
-    fn rate(part: u64, slice: &Slice) -> f64 {
-        percent(part as f64 / slice.reads.max(1) as f64)
-    }
     let measures: [Measure; 5] = [
-        ("hits, % of reads", |it, _| rate(it.hits, it)),
-        ("fresh hits, % of reads", |it, _| rate(it.fresh_hits, it)),
-        ("stale, % of reads", |it, _| rate(it.stale, it)),
-        ("own writes missed, in a second", |it, runs| it.own_write_violations as f64 / runs / SECONDS),
-        ("operations at the primary, in a second", |it, runs| (it.primary + it.writes) as f64 / runs / SECONDS),
+        ("hits, % of reads", |it| it.share(|it| it.hits)),
+        ("fresh hits, % of reads", |it| it.share(|it| it.fresh_hits)),
+        ("stale, % of reads", |it| it.share(|it| it.stale)),
+        ("own writes missed, in a second", |it| it.sum(|it| it.own_write_violations) as f64 / it.seconds()),
+        ("operations at the primary, in a second", |it| it.primary_per_s()),
     ];
     for (what, of) in measures {
-        let points = |it: &Summary| it.slices.iter().map(|slice| (slice.second, of(slice, it.runs as f64))).collect();
+        let points = |it: &Summary| {
+            let slices: Vec<&Slice> = it.slices.iter().collect();
+            let parts = slices.chunks(slices.len().div_ceil(POINTS_MAX).max(1));
+            let point = |slices: &[&Slice]| Some((slices.first()?.second, of(&Part { slices, runs: it.runs })));
+            parts.filter_map(point).collect()
+        };
         let series: Vec<Series> = all.iter().map(|it| series(it, points(it))).collect();
         let axes = Frame { shaded: shaded.to_vec(), ..frame("seconds", what, false) };
         figure(page, &lines(&axes, &series)?, &format!("Over time: {what}."), command)?;
