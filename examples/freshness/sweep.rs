@@ -87,11 +87,11 @@ impl Sweep {
     }
 
     pub(crate) fn contestants(self) -> &'static [Contestant] {
-        use Contestant::{Delete, Highwater, Monotonic, Oracle, Replica, Stored, Tags, Ttl10, Ttl60};
+        use Contestant::{Delete, Highwater, Keys, Monotonic, Oracle, Replica, Stored, Tags, Ttl10, Ttl60};
         match self {
             Self::Bound => &[Highwater, Ttl60, Delete, Oracle],
             Self::Tokens | Self::Lag | Self::Capacity | Self::Writes => {
-                &[Highwater, Tags, Monotonic, Ttl10, Delete, Oracle]
+                &[Highwater, Tags, Keys, Monotonic, Ttl10, Delete, Oracle]
             }
             Self::Outage => &[Highwater, Tags, Delete, Ttl10, Replica, Stored],
             Self::Workloads => &[Tags, Highwater, Oracle],

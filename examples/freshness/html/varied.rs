@@ -1,7 +1,7 @@
 //! What was varied, in simulation.
 
 use super::{compared, escaped, figure, frame, percent};
-use crate::figures::Cell;
+use crate::figures::{Cell, Figures};
 use crate::mark::look;
 use crate::plot::{Frame, Series, bars, lines};
 use crate::report::Report;
@@ -26,18 +26,19 @@ pub(super) fn write(page: &mut String, report: &Report) -> Result {
             let it = &cell.figures;
             // No lag at all stands at the left end.
             let x = if sweep == "lag" { it.x.max(1.0) } else { it.x };
-            for (name, dashed, y) in [
-                (it.strategy.clone(), false, it.hit_rate),
-                (format!("{}, fresh", it.strategy), true, it.fresh_hit_rate),
-            ] {
-                if it.strategy == "oracle" && dashed {
+            let (part, share) = part(sweep, it);
+            for (name, dashed, y) in
+                [(it.strategy.clone(), false, it.hit_rate), (format!("{}, {part}", it.strategy), true, share)]
+            {
+                // All hits of the oracle are fresh.
+                if it.strategy == "oracle" && dashed && part == "fresh" {
                     continue;
                 }
                 match drawn.iter_mut().find(|series| series.name == name) {
                     Some(series) => series.points.push((x, percent(y))),
                     None => drawn.push(Series {
                         look: look(&it.strategy),
-                        dashed: dashed || it.strategy == "oracle",
+                        dashed: dashed || (it.strategy == "oracle" && part == "fresh"),
                         name,
                         points: vec![(x, percent(y))],
                     }),
@@ -55,11 +56,22 @@ pub(super) fn write(page: &mut String, report: &Report) -> Result {
             }
         )?;
         let axes = Frame { top: Some(100.0), ..frame(x, "hits, % of reads", decades) };
-        let caption = "Hits (solid) and hits that were not stale (dashed). Simulated.";
+        let caption = match sweep {
+            "capacity" => {
+                "Hits (solid) and those of the in-process tier (dashed). The shared tier has room for what the other has not, \
+                 so that only where hits come from depends on its size. Simulated."
+            }
+            _ => "Hits (solid) and hits that were not stale (dashed). Simulated.",
+        };
         figure(page, &lines(&axes, &drawn)?, caption, &report.command_of(sweep))?;
     }
     causes(page, report)?;
     every_cell(page, report)
+}
+
+/// What a second line shows: hits that were fresh, and where room is varied those that room makes.
+fn part(sweep: &str, it: &Figures) -> (&'static str, f64) {
+    if sweep == "capacity" { ("in process", it.local) } else { ("fresh", it.fresh_hit_rate) }
 }
 
 fn causes(page: &mut String, report: &Report) -> Result {
