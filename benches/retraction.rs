@@ -49,7 +49,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn ours(&mut self) -> Duration {
+    async fn ours(&self) -> Duration {
         let session = Session::new();
         let mut tx = self.store.begin(&session).await.expect("a transaction");
         tx.retract(&self.cache, &7);
