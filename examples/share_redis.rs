@@ -46,8 +46,8 @@ impl Instance {
     /// Sets the stock, and returns whether the other instances were told at once.
     async fn set(&self, session: &Session, pieces: i64) -> Result<bool> {
         let mut tx = self.store.begin(session).await?;
-        tx.execute("UPDATE stock SET pieces = $2 WHERE product = $1", &[&PRODUCT, &pieces]).await?;
         tx.retract(&self.stock, &PRODUCT.to_owned());
+        tx.execute("UPDATE stock SET pieces = $2 WHERE product = $1", &[&PRODUCT, &pieces]).await?;
         Ok(tx.commit().await?.told)
     }
 

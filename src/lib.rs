@@ -33,8 +33,8 @@
 //! cluster.pause(1, true); // the replica falls behind
 //!
 //! let mut tx = store.begin(&session).await?;
-//! tx.put("users", 7, "Ada".to_owned()).await?;
 //! tx.retract(&users, &7);
+//! tx.put("users", 7, "Ada".to_owned()).await?;
 //! tx.commit().await?;
 //!
 //! let read = users.get(&session, &7).await?;
