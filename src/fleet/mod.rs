@@ -194,8 +194,8 @@ impl<S: Source> Fleet<S> {
     /// A staleness bound as a read sees it now. Its position is `Lsn::MAX` where none that is young enough is known.
     pub(crate) fn bound(&self, within: Duration, now_ms: u64) -> Bound {
         let since_ms = now_ms.saturating_sub(within.as_millis() as u64);
-        let samples = self.samples.load();
-        let young = if holds(Rule::SamplesAreYoung) { samples.since(since_ms) } else { samples.oldest() };
+        let oldest_ms = if holds(Rule::SamplesAreYoung) { since_ms } else { 0 };
+        let young = self.samples.load().since(oldest_ms);
         Bound { tag: young.map_or(Lsn::MAX, |sample| sample.insert), since_ms }
     }
 

@@ -44,11 +44,6 @@ impl Samples {
         self.0.iter().find(|sample| sample.begun_ms >= ms).copied()
     }
 
-    /// The oldest of all.
-    pub(super) fn oldest(&self) -> Option<Sample> {
-        self.0.first().copied()
-    }
-
     /// The first that lies beyond this position.
     pub(super) fn beyond(&self, position: Lsn) -> Option<Sample> {
         self.0.iter().find(|sample| sample.insert > position).copied()

@@ -112,10 +112,20 @@ fn spike(page: &mut String, report: &Report, all: &[Summary]) -> Result {
     page.push_str(
         "<h2>What happens to your five replicas during a 2-second lag spike?</h2><p>All replicas fall two seconds behind for \
          three seconds. None of them has what was written in the last two seconds, and each strategy does what it does:</p>\
-         <table><thead><tr><th>strategy<th>hits else %<th>during %<th>replica reads else %<th>during %\
-         <th>primary reads else %<th>during %<th>primary else /s<th>during /s<th>own writes missed else<th>during\
-         <th>worst half second’s p99, else ms<th>during</tr></thead><tbody>",
+         <table><thead><tr><th rowspan=2>strategy",
     );
+    let measures = [
+        "hits, %",
+        "at replicas, %",
+        "at the primary, %",
+        "operations there, /s",
+        "own writes missed",
+        "worst p99, ms",
+    ];
+    for measure in measures {
+        write!(page, "<th colspan=2>{measure}")?;
+    }
+    write!(page, "</tr><tr>{}</tr></thead><tbody>", "<th>else<th>during".repeat(measures.len()))?;
     for it in all.iter().filter(|it| it.median.strategy != "oracle") {
         let [other, during] = around(it);
         let (other, during) = (Part { slices: &other, runs: it.runs }, Part { slices: &during, runs: it.runs });
@@ -131,7 +141,7 @@ fn spike(page: &mut String, report: &Report, all: &[Summary]) -> Result {
     let all_runs = if report.runs > 1 { " Own writes missed are those of all runs together." } else { "" };
     write!(
         page,
-        "</tbody></table><p class=\"note\">“Else” is from 1.5 s on, when caches are filled.{all_runs}</p>{}",
+        "</tbody></table><p class=\"note\">“During” is in the spike, “else” from 1.5 s on, when caches are filled. The worst p99 is that of any half second.{all_runs}</p>{}",
         answer(all)
     )?;
     Ok(())
