@@ -225,7 +225,8 @@ impl Departure {
 
     /// Adds a token to the head of the response, if there is a new one.
     pub(crate) fn add(&mut self, head: &mut response::Parts) {
-        if let Some(Audience(audience)) = head.extensions.remove() {
+        // Left there for a layer around this one.
+        if let Some(Audience(audience)) = head.extensions.get().cloned() {
             (self.audience, self.held) = (audience, Token::default());
         }
         // Until the primary has answered, a text that could not be read may say more than the session does. Looked at before

@@ -121,7 +121,8 @@ async fn who_logs_in_takes_along_what_they_wrote_before() {
             async { response }
         };
         let layer = TokenLayer::new(instance.gate.clone()).audience(login);
-        routes(Arc::clone(instance)).layer(middleware::map_response(changes)).layer(layer)
+        let inner = layer.clone().header(HeaderName::from_static("of-an-inner-layer"));
+        routes(Arc::clone(instance)).layer(middleware::map_response(changes)).layer(inner).layer(layer)
     };
     let login = (HeaderName::from_static("login"), "7");
     let before = send(&of_login(&writer, None), "POST", "/rename/grace", &[]).await.token().unwrap();
